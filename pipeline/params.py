@@ -1,0 +1,169 @@
+"""The sections of `params.yaml`: their keys, types and ranges. This module may reject a value, never change one."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.errors import StageError
+
+PARAMS_FILE = Path("params.yaml")
+
+#: What the parser raises for text that is no YAML, or whose tags and values (`!!int x`) it cannot build.
+_UNREADABLE = (YAMLError, ValueError, LookupError, ArithmeticError, AttributeError, TypeError, RecursionError)
+
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class Section(BaseModel):
+    """A section of `params.yaml`: frozen, no defaults, strict types, no unknown keys, no nan or infinity."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=Section)
+
+
+def _frozen(items: Any) -> tuple[Any, ...]:
+    """A YAML list as a tuple, so that nothing can change it; what is no list has no order to keep."""
+    if not isinstance(items, list):
+        raise PydanticCustomError("list_type", "Input should be a list")
+    return tuple(items)
+
+
+class Preprocess(Section):
+    """How the 60 000 upstream training images become training and validation images."""
+
+    split: Literal["published", "stratified"]
+    seed: Seed  # of the stratified split and of its validation draw; the published split has its own
+
+
+class Model(Section):
+    """The networks: a module of `vae/architectures` and what it is built with."""
+
+    architecture: Name
+    latent_dim: Annotated[int, Field(ge=1, le=1024)]
+    widths: Annotated[tuple[Annotated[int, Field(ge=1, le=8192)], ...], BeforeValidator(_frozen), Field(min_length=1)]
+
+
+class Train(Section):
+    """The training recipe."""
+
+    seed: Seed  # of initial weights, order, binarisation and latent noise
+    targets: Literal["gray", "binarised"]
+    epochs: Annotated[int, Field(ge=1, le=100_000)]
+    batch_size: Annotated[int, Field(ge=1, le=60_000)]
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    schedule: Literal["constant", "cosine"]
+    beta: Annotated[float, Field(ge=0, le=1000)]
+    kl_warmup_epochs: Annotated[float, Field(ge=0, le=100_000)]
+    keep: Literal["last", "best"]
+
+
+class Evaluate(Section):
+    """How the evidence lower bound is estimated."""
+
+    seed: Seed  # of the latent noise
+    latent_samples: Count  # draws of q(z|x) per image
+    batch_size: Count  # images per call; changes speed only
+
+
+class Figures(Section):
+    """What the figures draw from."""
+
+    seed: Seed  # of the prior samples
+    grid_side: Annotated[int, Field(ge=2, le=60)]  # images along a side of the latent plane
+    prior_samples: Annotated[int, Field(ge=1, le=1000)]
+
+
+class Threads(Section):
+    """TensorFlow's thread counts: another intra-op count gives other bytes."""
+
+    intra_op: Annotated[int, Field(ge=1, le=1024)]
+    inter_op: Annotated[int, Field(ge=1, le=1024)]
+
+
+class Params(Section):
+    """The whole of `params.yaml`."""
+
+    preprocess: Preprocess
+    model: Model
+    train: Train
+    evaluate: Evaluate
+    figures: Figures
+    threads: Threads
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """The whole of `params.yaml`, checked.
+
+    Raises:
+        StageError: If a key is missing, unknown, of a wrong type or out of range; every one is named.
+    """
+    return _validate(Params, _read(path), path, prefix=())
+
+
+def load_sections(names: Iterable[str], path: Path = PARAMS_FILE) -> dict[str, Section]:
+    """The sections named, checked.
+
+    Raises:
+        StageError: If a section is missing, or a key of it is missing, unknown, of a wrong type or out of range.
+    """
+    content = _read(path)
+    sections: dict[str, Section] = {}
+    for name in names:
+        if name not in content:
+            raise StageError(f"{path}: section {name!r} is missing; expected: {', '.join(Params.model_fields)}")
+        sections[name] = _validate(_kind(Params, name), content[name], path, prefix=(name,))
+    return sections
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """YAML as DVC reads it (PyYAML would read `1e-3` as text)."""
+    if not path.is_file():
+        raise StageError(f"{path} is missing; `git restore {path}` brings the committed one back")
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except _UNREADABLE as error:
+        raise StageError(f"{path} is not readable as YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise StageError(f"{path} holds {type(content).__name__}, expected sections: {', '.join(Params.model_fields)}")
+    return content
+
+
+def _validate(kind: type[S], content: Any, path: Path, prefix: tuple[str, ...]) -> S:
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        lines = [f"  {_sentence(kind, details, prefix)}" for details in error.errors()]
+        raise StageError("\n".join([f"{path} is refused:", *lines])) from error
+
+
+def _sentence(kind: type[Section], details: ErrorDetails, prefix: tuple[str, ...]) -> str:
+    key = ".".join(str(part) for part in (*prefix, *details["loc"]))
+    if details["type"] == "missing":
+        return f"{key} is missing; expected a value"
+    if details["type"] == "extra_forbidden":
+        return f"{key} = {details['input']!r} is unknown; expected one of: {', '.join(_siblings(kind, details))}"
+    return f"{key} = {details['input']!r}: {details['msg'].replace('Input should', 'it should', 1)}"
+
+
+def _siblings(kind: type[Section], details: ErrorDetails) -> list[str]:
+    """Keys that are known where an unknown one stands."""
+    for part in details["loc"][:-1]:
+        kind = _kind(kind, str(part))
+    return list(kind.model_fields)
+
+
+def _kind(kind: type[Section], name: str) -> type[Section]:
+    """The class of a section by its name."""
+    annotation: Any = kind.model_fields[name].annotation
+    assert issubclass(annotation, Section)
+    kind_of: type[Section] = annotation
+    return kind_of

@@ -1,0 +1,172 @@
+"""Runs a stage: loads its parameters, takes its paths from the command line, records what it worked from.
+
+A stage is a module of `stages/` with a function `run`, whose annotations say what it needs: a class of
+`pipeline.params` is that section of `params.yaml`; `Input` and `Output` are paths given as `--name PATH`;
+`Resumable` is the state of unfinished work, kept in the folder given the same way.
+"""
+
+import argparse
+import contextlib
+import inspect
+import os
+import pkgutil
+import platform
+import resource
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, get_type_hints
+
+import psutil
+
+from pipeline.environment import NUMERIC_PACKAGES, instruction_set, processor_name, read_numeric, verify_numeric
+from pipeline.errors import StageError
+from pipeline.files import write_json
+from pipeline.params import Model, Params, Section, load_params, load_sections
+from pipeline.provenance import Provenance, hash_paths, sources_of
+from pipeline.state import State
+
+Input = Annotated[Path, "input"]
+Output = Annotated[Path, "output"]
+Resumable = Annotated[State, "state"]
+
+RESTORE = (
+    "`git restore dvc.lock metrics && dvc checkout` brings the last committed results back "
+    "(data/ as far as this clone has made or pulled it)."
+)
+
+#: Shells that stay between DVC and the command they start; others replace themselves by it.
+_SHELLS = ("sh", "dash", "bash", "zsh", "ksh", "fish")
+
+#: Exit status of a process ended by SIGINT, as shells report it.
+INTERRUPTED = 130
+
+
+def run_stage(stage: str, load: Callable[[], Callable[..., None]], argv: list[str]) -> NoReturn:
+    """Runs the stage whose `run` function `load` returns, with its paths from `argv`, and exits.
+
+    The status is 0 if it is done, 1 if it was refused or failed with a sentence, 130 if it was interrupted.
+    """
+    _end_with_dvc()
+    try:
+        early = hash_paths(sources_of(["stages.__main__", f"stages.{stage}"]))
+        _run(stage, load(), argv, early)
+    except KeyboardInterrupt:
+        sys.exit(_say(stage, "interrupted; `dvc repro` takes it up again.", INTERRUPTED))
+    except (StageError, FloatingPointError) as error:
+        sys.exit(_say(stage, f"{error}\n{RESTORE}", 1))
+    except OSError as error:
+        mend = "make room or mend the permissions, then run `dvc repro` again."
+        sys.exit(_say(stage, f"{error}: {mend}\n{RESTORE}", 1))
+    sys.exit(0)
+
+
+def _say(stage: str, message: str, status: int) -> int:
+    print(f"\n{stage}: {message}", file=sys.stderr)
+    return status
+
+
+def _run(stage: str, run: Callable[..., None], argv: list[str], early: Mapping[str, str]) -> None:
+    """Runs `run`; `early` has the sha256 of its sources from before they were imported."""
+    started = time.monotonic()
+    hints = get_type_hints(run, include_extras=True)
+    hints.pop("return", None)
+    paths = _parse(hints, argv)
+    verify_numeric(paths["numeric"])
+    sections = _load_sections(hints)
+    inputs = [paths[name] for name, kind in hints.items() if kind == Input]
+    standing = [paths[name] for name in ("checked", "numeric") if hints.get(name) != Output]
+    provenance = Provenance.take(
+        stage=stage,
+        modules=["stages.__main__", f"stages.{stage}", *_architectures(sections)],
+        params={name: section.model_dump(mode="json") for name, section in sections.items()},
+        inputs=[*inputs, *standing],
+    )
+    edited = [name for name, digest in early.items() if provenance.sources[name] != digest]
+    if edited:
+        raise StageError(f"{', '.join(edited)} changed while stage {stage} was imported: run `dvc repro` again")
+    arguments: dict[str, Any] = {name: paths[name] for name, kind in hints.items() if kind in (Input, Output)}
+    states = {name: State(paths[name], stage, provenance.digest) for name, kind in hints.items() if kind == Resumable}
+    run(**sections, **arguments, **states)
+    provenance.verify()
+    _verify_params(stage, hints, sections)
+    outputs = [paths[name] for name, kind in hints.items() if kind == Output]
+    write_json(paths["provenance"], [{**provenance.as_dict(), "outputs": hash_paths(outputs)}])
+    for state in states.values():
+        state.discard()
+    write_json(paths["record"], _run_record(stage, provenance, time.monotonic() - started))
+
+
+def _parse(hints: Mapping[str, Any], argv: list[str]) -> dict[str, Path]:
+    """Paths by name: those of `run`, and the ones that every stage has."""
+    parser = argparse.ArgumentParser(prog="python -m stages NAME", allow_abbrev=False)
+    names = [name for name, kind in hints.items() if kind in (Input, Output, Resumable)]
+    for name in dict.fromkeys([*names, "checked", "numeric", "provenance", "record"]):
+        parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True, metavar="PATH")
+    return vars(parser.parse_args(argv))
+
+
+def _load_sections(hints: Mapping[str, Any]) -> dict[str, Section]:
+    if Params in hints.values():
+        return {name: load_params() for name, kind in hints.items() if kind is Params}
+    return load_sections(name for name, kind in hints.items() if inspect.isclass(kind) and issubclass(kind, Section))
+
+
+def _verify_params(stage: str, hints: Mapping[str, Any], before: Mapping[str, Section]) -> None:
+    for name, section in _load_sections(hints).items():
+        if section != before[name]:
+            raise StageError(
+                f"section {name} of the parameters changed while stage {stage} ran (before {before[name]}, "
+                f"now {section}); its results belong to neither version: run `dvc repro` again"
+            )
+
+
+def _architectures(sections: Mapping[str, Section]) -> list[str]:
+    """Modules that are imported by a name in the parameters; who has all parameters may import them all."""
+    package = "vae.architectures"
+    if any(isinstance(section, Params) for section in sections.values()):
+        return [f"{package}.{module.name}" for module in pkgutil.iter_modules([package.replace(".", "/")])]
+    return [f"{package}.{model.architecture}" for model in sections.values() if isinstance(model, Model)]
+
+
+def _run_record(stage: str, provenance: Provenance, seconds: float) -> dict[str, Any]:
+    """What only this run and this machine know; not tracked."""
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return {
+        "stage": stage,
+        "digest": provenance.digest,
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": seconds,
+        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20,
+        "instruction_set": instruction_set(),
+        "processor": processor_name(),
+        "processors": os.cpu_count(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: version for name, version in read_numeric().items() if name in NUMERIC_PACKAGES},
+    }
+
+
+def _end_with_dvc() -> None:
+    """Ends this process when the `dvc` that started it is gone, so that no orphan keeps the lock or writes outputs."""
+    if "DVC_STAGE" not in os.environ:
+        return
+
+    def watch() -> None:
+        pause = threading.Event()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it is gone while it is looked at
+            dvc = _starter()
+            while dvc and dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
+                pause.wait(0.2)
+        os._exit(INTERRUPTED)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _starter() -> psutil.Process | None:
+    """The process that started this one, itself or through a shell; None if it is gone."""
+    parent = psutil.Process().parent()
+    return parent.parent() if parent and parent.name() in _SHELLS else parent

@@ -1,0 +1,43 @@
+"""A model's weights on disk: `.weights.h5`, whose bytes are the same each time, unlike those of `.keras`."""
+
+import os
+from pathlib import Path
+
+from pipeline.files import atomic, prove, write_manifest
+from vae.model import VAE
+
+#: What two HDF5 files may hold besides the weights.
+_OWN_BYTES = 2**18
+
+_ENCODER, _DECODER = "encoder.weights.h5", "decoder.weights.h5"
+
+
+def save_weights(vae: VAE, folder: Path) -> None:
+    """Writes the weights of both networks and their sha256; all or nothing."""
+    with atomic(folder) as partial:
+        partial.mkdir()
+        _require_room(partial, sum(variable.numpy().nbytes for variable in vae.variables))
+        vae.encoder.save_weights(partial / _ENCODER)
+        vae.decoder.save_weights(partial / _DECODER)
+        write_manifest(partial)
+
+
+def _require_room(folder: Path, size: int) -> None:
+    """Raises OSError where `size` bytes and HDF5's own do not fit: HDF5 itself crashes on a full disk."""
+    probe = folder / "room"
+    with probe.open("wb") as handle:
+        handle.write(bytes(size + _OWN_BYTES))
+        handle.flush()
+        os.fsync(handle.fileno())
+    probe.unlink()
+
+
+def load_weights(vae: VAE, folder: Path) -> None:
+    """Puts saved weights into `vae`, in place.
+
+    Raises:
+        StageError: If a file is missing, or is not the one that was written.
+    """
+    prove(folder)
+    vae.encoder.load_weights(folder / _ENCODER)
+    vae.decoder.load_weights(folder / _DECODER)
