@@ -1,0 +1,1 @@
+"""Variational autoencoders as a pure library: arrays in, arrays or figures out."""

@@ -1,0 +1,1 @@
+"""Encoder and decoder pairs, one per module; the module is named as `model.architecture`."""

@@ -1,0 +1,41 @@
+"""`tf.data` pipelines from arrays in memory to batches."""
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from vae.noise import binarise
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The order of an epoch's images: a permutation that depends on seed and epoch only, (count,) int64."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def training_batches(images: tf.Tensor, *, batch_size: int, seed: int, epoch: int, binarised: bool) -> tf.data.Dataset:
+    """One epoch of training batches.
+
+    The images are gathered from the tensor in memory. The last batch is dropped if it is not full; as each
+    epoch has another order, it is other images each time.
+
+    Args:
+        images: (count, 28, 28) float32 in [0, 1].
+        batch_size: Images in a batch, at most `count`.
+        seed: Of the order and the binarisation.
+        epoch: From 0.
+        binarised: Whether each image is replaced by a binary draw from it, anew for every batch.
+
+    Returns:
+        Dataset of (batch_size, 28, 28) float32 images and the () int64 step from the start of training.
+    """
+    count = images.shape[0]
+    steps = count // batch_size
+
+    def load(step: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        batch = tf.gather(images, index)
+        return (binarise(batch, seed, step) if binarised else batch), step
+
+    order = epoch_order(count, seed, epoch)
+    batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=True)
+    numbered = batches.enumerate(start=epoch * steps)
+    return numbered.map(load, num_parallel_calls=1, deterministic=True).prefetch(2)

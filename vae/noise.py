@@ -1,0 +1,38 @@
+"""Random draws as functions of (seed, step): the same whether training is resumed, split over calls or over workers."""
+
+import tensorflow as tf
+
+_BINARISATION, _LATENT, _EVALUATION = range(3)
+
+
+def binarise(images: tf.Tensor, seed: int, step: tf.Tensor) -> tf.Tensor:
+    """A binary image drawn from each gray one, for one training step.
+
+    Args:
+        images: (batch, 28, 28) float32 in [0, 1], the whole global batch.
+        seed: Of the training run.
+        step: () int64, from the start of training.
+
+    Returns:
+        (batch, 28, 28) float32, 0 or 1.
+    """
+    uniform = tf.random.stateless_uniform(tf.shape(images), _key(seed, _BINARISATION, step), alg="philox")
+    return tf.cast(uniform < images, tf.float32)
+
+
+def latent_noise(batch: int, latent_dim: int, seed: int, step: tf.Tensor) -> tf.Tensor:
+    """Standard normal noise for the latents of one training step, (batch, latent_dim) float32."""
+    return tf.random.stateless_normal((batch, latent_dim), _key(seed, _LATENT, step), alg="philox")
+
+
+def evaluation_noise(count: int, latent_dim: int, seed: int, sample: int) -> tf.Tensor:
+    """Standard normal noise for the `sample`-th draw of every image's latents, (count, latent_dim) float32.
+
+    It belongs to the image, not to the batch in which the image is evaluated.
+    """
+    return tf.random.stateless_normal((count, latent_dim), _key(seed, _EVALUATION, sample), alg="philox")
+
+
+def _key(seed: int, stream: int, step: tf.Tensor | int) -> tf.Tensor:
+    # fold_in takes the type of the step for its own: equal steps of other integer types would give other noise
+    return tf.random.fold_in(tf.constant([seed, stream], tf.int64), tf.cast(step, tf.int64), alg="philox")

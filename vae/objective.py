@@ -1,0 +1,104 @@
+"""The evidence lower bound and its terms, in nats per image.
+
+ELBO = E_q[log p(x|z)] - KL(q(z|x) || p(z))  (Kingma and Welling 2014, equation 3).
+"""
+
+import tensorflow as tf
+
+
+def bernoulli_nll(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """Reconstruction loss: negative log-likelihood of independent Bernoulli pixels, -log p(x|z).
+
+    Summed over pixels, not averaged over the batch (Kingma and Welling 2014, appendix C.1). For gray
+    targets it is the expectation over binary images drawn from them, and no likelihood of gray images.
+
+    Args:
+        logits: (batch, 28, 28) float32, log-odds of each pixel.
+        targets: (batch, 28, 28) float32 in [0, 1], binary pixels or their probabilities.
+
+    Returns:
+        (batch,) float32, nats per image, >= 0 up to rounding.
+
+    Raises:
+        ValueError: If the shapes differ; broadcasting would hide the mistake.
+    """
+    logits.shape.assert_is_compatible_with(targets.shape)
+    nats = tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits)
+    return tf.reduce_sum(nats, axis=(1, 2))
+
+
+def gaussian_kl(mean: tf.Tensor, log_var: tf.Tensor) -> tf.Tensor:
+    """KL divergence of a diagonal Gaussian from the standard normal, per latent.
+
+    Exact (Kingma and Welling 2014, appendix B); not summed, so that the sum over latents and the KL of
+    each latent are one formula.
+
+    Args:
+        mean: (batch, latent) float32, mean of q(z|x).
+        log_var: (batch, latent) float32, log of the variance, not of the standard deviation.
+
+    Returns:
+        (batch, latent) float32, nats, >= 0 up to rounding.
+
+    Raises:
+        ValueError: If the shapes differ; broadcasting would hide the mistake.
+    """
+    mean.shape.assert_is_compatible_with(log_var.shape)
+    return 0.5 * (tf.square(mean) + tf.math.expm1(log_var) - log_var)
+
+
+def reparameterise(mean: tf.Tensor, log_var: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
+    """A draw of q(z|x) as a differentiable function of its parameters: mean + sigma * noise.
+
+    Source: Kingma and Welling 2014, section 2.4.
+
+    Args:
+        mean: (batch, latent) float32.
+        log_var: (batch, latent) float32, log of the variance.
+        noise: (batch, latent) float32, standard normal.
+
+    Returns:
+        (batch, latent) float32.
+
+    Raises:
+        ValueError: If the shapes differ; broadcasting would hide the mistake.
+    """
+    mean.shape.assert_is_compatible_with(log_var.shape)
+    mean.shape.assert_is_compatible_with(noise.shape)
+    return mean + tf.exp(0.5 * log_var) * noise
+
+
+def kl_weight(step: tf.Tensor, steps_per_epoch: int, beta: float, warmup_epochs: float) -> tf.Tensor:
+    """Weight of the KL term at a step: `beta`, reached linearly over the warm-up (Sonderby et al. 2016).
+
+    Args:
+        step: () int64, steps done before this one, from the start of training.
+        steps_per_epoch: Steps in an epoch.
+        beta: Final weight (Higgins et al. 2017); 1 is the evidence lower bound.
+        warmup_epochs: Epochs until `beta` is reached; 0 for no warm-up.
+
+    Returns:
+        () float32.
+    """
+    if warmup_epochs == 0:
+        return tf.constant(beta, tf.float32)
+    progress = (tf.cast(step, tf.float32) + 1.0) / tf.constant(warmup_epochs * steps_per_epoch, tf.float32)
+    return beta * tf.minimum(progress, 1.0)
+
+
+def bernoulli_entropy(probabilities: tf.Tensor) -> tf.Tensor:
+    """Entropy of independent Bernoulli pixels, below which no model gets.
+
+    It is the floor of the reconstruction loss of gray targets, and of the negative ELBO of binary targets in
+    expectation over their draw; not of the reconstruction loss of binary targets, which the encoder has seen.
+
+    Args:
+        probabilities: (batch, 28, 28) float32 in [0, 1].
+
+    Returns:
+        (batch,) float32, nats per image.
+    """
+    return tf.reduce_sum(
+        -tf.math.xlogy(probabilities, probabilities) - tf.math.xlog1py(1.0 - probabilities, -probabilities),
+        axis=(1, 2),
+    )

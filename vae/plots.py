@@ -1,0 +1,246 @@
+"""Figures from arrays; each function returns a matplotlib figure and touches no disk."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from vae.fashion_mnist import CLASS_NAMES
+from vae.latent_space import Plane
+
+Array = NDArray[np.floating]
+
+#: Ten colours that stay apart for colour-blind readers (Petroff 2021, arXiv 2107.02270).
+CLASS_COLOURS = (
+    "#3f90da",
+    "#ffa90e",
+    "#bd1f01",
+    "#94a4a2",
+    "#832db6",
+    "#a96b59",
+    "#e76300",
+    "#b9ac70",
+    "#717581",
+    "#92dadd",
+)
+TRAINING, VALIDATION, FLOOR = "#3f90da", "#e76300", "#717581"
+
+STYLE: Any = {  # matplotlib's own type lists every key
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "image.cmap": "gray_r",
+    "figure.dpi": 130,
+}
+
+#: Share of a class' images, ordered by loss, that are better than the one shown.
+RANKS = {"best": 0.0, "better than 75 %": 0.25, "median": 0.5, "worse than 75 %": 0.75, "worst": 1.0}
+
+
+def learning_curves(history: Mapping[str, Array], floors: Mapping[str, float], targets: str) -> Figure:
+    """Loss and its two terms over epochs.
+
+    Args:
+        history: Columns of the training history, (epochs,) each, nats per image.
+        floors: Entropy of the training and validation images. No reconstruction loss of gray targets can be below;
+            of binary targets, which the encoder has seen, no expected loss can.
+        targets: "gray" or "binarised", for the title.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(11, 3.6), layout="constrained")
+        for axes, term in zip(figure.subplots(1, 3), ("loss", "reconstruction", "kl"), strict=True):
+            for split, colour in (("train", TRAINING), ("validation", VALIDATION)):
+                axes.plot(history["epoch"], history[f"{split}_{term}"], color=colour, marker=".", label=split)
+            axes.set(xlabel="epoch", ylabel="nats per image")
+        loss, reconstruction, kl = figure.axes
+        floored = reconstruction if targets == "gray" else loss  # binary targets can be told pixel by pixel
+        for split, style in (("train", "--"), ("validation", ":")):
+            label = f"entropy floor, {split}: {floors[split]:.1f}"
+            floored.axhline(floors[split], color=FLOOR, linestyle=style, label=label)
+        loss.set_title("Loss (validation: negative ELBO)")
+        reconstruction.set_title(f"Reconstruction loss, {targets} targets")
+        kl.set_title("KL divergence of q(z|x) from the prior")
+        figure.legend(*floored.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def reconstructions(
+    images: NDArray[np.uint8], reconstructed: NDArray[np.uint8], labels: NDArray[np.uint8], loss: Array
+) -> Figure:
+    """Originals beside reconstructions: for each class the best, three between and the worst by loss.
+
+    Args:
+        images: (count, 28, 28) uint8.
+        reconstructed: (count, 28, 28) uint8.
+        labels: (count,) class of each image.
+        loss: (count,) negative ELBO of each image, nats.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(11, 11.5), layout="constrained")
+        grid = figure.subplots(len(CLASS_NAMES), len(RANKS))
+        for label, row in enumerate(grid):
+            members = np.flatnonzero(labels == label)
+            ordered = members[np.argsort(loss[members], kind="stable")]
+            for axes, share in zip(row, RANKS.values(), strict=True):
+                image = ordered[round(share * (len(ordered) - 1))]
+                _show(axes, np.hstack([images[image], reconstructed[image]]))
+                axes.set_xlabel(f"{loss[image]:.0f} nats", fontsize=8, labelpad=1)
+            row[0].set_ylabel(CLASS_NAMES[label], rotation=0, ha="right", va="center")
+        for axes, name in zip(grid[0], RANKS, strict=True):
+            axes.set_title(name)
+        figure.suptitle("Test images (left) and their reconstructions (right), by class and loss")
+    return figure
+
+
+def samples(images: Array) -> Figure:
+    """Images drawn from the model: z from the prior, then the mean of p(x|z); (count, 28, 28) in [0, 1]."""
+    side = int(np.ceil(np.sqrt(len(images))))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7, 7.4), layout="constrained")
+        _show(figure.subplots(), tiled(images, side))
+        figure.suptitle(f"{len(images)} samples: z from the prior, decoded to pixel means")
+    return figure
+
+
+def latent_plane(images: Array, quantiles: Array, plane: Plane) -> Figure:
+    """The latent plane, decoded on a grid of Gaussian quantiles.
+
+    Args:
+        images: (side * side, 28, 28) in [0, 1], row by row from the top left.
+        quantiles: (side,) coordinates along an axis, ascending.
+        plane: The plane.
+    """
+    side = len(quantiles)
+    with mpl.rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(8, 8.4), layout="constrained")
+        axes = figure.subplots()
+        axes.imshow(tiled(images, side), vmin=0, vmax=1)
+        shown = np.linspace(0, side - 1, 5).round().astype(int)
+        centres = (shown + 0.5) * images.shape[-1] - 0.5
+        axes.set_xticks(centres, [f"{quantiles[place]:.1f}" for place in shown])
+        axes.set_yticks(centres, [f"{quantiles[side - 1 - place]:.1f}" for place in shown])
+        first, second = axis_names(plane)
+        axes.set(title="The latent plane, decoded at Gaussian quantiles", xlabel=first, ylabel=second)
+    return figure
+
+
+def latent_traversals(images: Array, names: Sequence[str], values: Array) -> Figure:
+    """What each latent does: decoded images along it, the others at their mean.
+
+    Args:
+        images: (rows, steps, 28, 28) in [0, 1].
+        names: (rows,) label of each row.
+        values: (steps,) of the latent.
+    """
+    rows, steps = images.shape[:2]
+    with mpl.rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(8, 1.2 + 0.62 * rows), layout="constrained")
+        axes = figure.subplots()
+        axes.imshow(tiled(images.reshape(-1, *images.shape[2:]), steps), vmin=0, vmax=1)
+        size = images.shape[-1]
+        axes.set_xticks((np.arange(steps) + 0.5) * size - 0.5, [f"{value:.1f}" for value in values])
+        axes.set_yticks((np.arange(rows) + 0.5) * size - 0.5, names)
+        axes.set(title="Active latents, the others at their mean", xlabel="latent, in prior standard deviations")
+    return figure
+
+
+def latent_means(mean: Array, labels: NDArray[np.uint8], plane: Plane) -> Figure:
+    """Posterior means of the test images on the latent plane, coloured and named by class.
+
+    Args:
+        mean: (count, latent) posterior means.
+        labels: (count,) class of each image.
+        plane: Where they are projected.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8, 7.4), layout="constrained")
+        axes = figure.subplots()
+        places = plane.coordinates(mean)
+        colours = np.array(CLASS_COLOURS)[labels]
+        axes.scatter(places[:, 0], places[:, 1], s=5, c=colours, alpha=0.55, linewidths=0)
+        centres = np.array([np.median(places[labels == label], axis=0) for label in range(len(CLASS_NAMES))])
+        heights = apart(centres[:, 1], 0.04 * max(1.0, np.ptp(places[:, 1])))
+        for label, name in enumerate(CLASS_NAMES):
+            outline = _outline(CLASS_COLOURS[label])
+            axes.text(centres[label, 0], heights[label], name, ha="center", weight="bold", path_effects=outline)
+        first, second = axis_names(plane)
+        axes.set(title="Posterior means of the test images, by class", xlabel=first, ylabel=second)
+    return figure
+
+
+def loss_per_class(rows: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Reconstruction loss and KL of each class, worst first, with 95 % intervals of their sum.
+
+    Args:
+        rows: By class: reconstruction_nats, kl_nats and elbo_nats_se of the test images, gray targets.
+    """
+    names = sorted(rows, key=lambda name: rows[name]["reconstruction_nats"] + rows[name]["kl_nats"])
+    reconstruction = np.array([rows[name]["reconstruction_nats"] for name in names])
+    kl = np.array([rows[name]["kl_nats"] for name in names])
+    errors = 1.96 * np.array([rows[name]["elbo_nats_se"] for name in names])
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8, 4.2), layout="constrained")
+        axes = figure.subplots()
+        axes.barh(names, reconstruction, color=TRAINING, label="reconstruction loss")
+        axes.barh(names, kl, left=reconstruction, xerr=errors, capsize=3, color=VALIDATION, label="KL divergence")
+        for place, total in enumerate(reconstruction + kl):
+            axes.text(total + errors[place] + 4, place, f"{total:.1f}", va="center")
+        axes.set(title="Negative ELBO of the test images by class, gray targets", xlabel="nats per image")
+        axes.grid(axis="y", visible=False)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower right", ncols=2)
+    return figure
+
+
+def axis_names(plane: Plane) -> tuple[str, str]:
+    """What the axes of `plane` are, for labels."""
+    if len(plane.origin) == 1:
+        return "the latent", ""
+    if len(plane.origin) == 2:
+        return "first latent", "second latent"
+    share = f"{plane.explained:.0%} of the variance in this plane"
+    return (
+        f"first principal direction, standard deviations ({share})",
+        "second principal direction, standard deviations",
+    )
+
+
+def apart(places: Array, gap: float) -> Array:
+    """`places` (count,) moved up as little as leaves at least `gap` between any two, in their order."""
+    moved = places.copy()
+    order = np.argsort(places, kind="stable")
+    for lower, upper in pairwise(order):
+        moved[upper] = max(moved[upper], moved[lower] + gap)
+    return moved
+
+
+def tiled(images: Array, columns: int) -> Array:
+    """One image of `images` (count, rows, cols) side by side, `columns` in a row; missing ones are blank."""
+    count, height, width = images.shape
+    rows = -(-count // columns)
+    padded = np.concatenate([images, np.zeros((rows * columns - count, height, width), images.dtype)])
+    return padded.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
+
+
+def _show(axes: Axes, image: Array) -> None:
+    axes.imshow(image, vmin=0, vmax=255 if image.dtype == np.uint8 else 1)
+    axes.set(xticks=[], yticks=[])
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+
+
+def _outline(colour: str) -> list[patheffects.AbstractPathEffect]:
+    """Black letters with a rim of the class' colour on white, readable on any cloud of points."""
+    return [
+        patheffects.withStroke(linewidth=5, foreground=colour),
+        patheffects.withStroke(linewidth=3, foreground="white"),
+    ]
