@@ -1,0 +1,49 @@
+"""`python -m stages NAME --option PATH ...` runs a stage; dvc.yaml states how."""
+
+import argparse
+import importlib
+import os
+import pkgutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from pipeline.stage import run_stage
+
+
+@contextmanager
+def _quiet_import() -> Iterator[None]:
+    """Keeps back what TensorFlow's libraries write to the terminal while they load, unless loading fails."""
+    with tempfile.TemporaryFile() as kept, os.fdopen(os.dup(2), "wb") as terminal:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            kept.seek(0)
+            terminal.write(kept.read())
+            raise
+        finally:
+            os.dup2(terminal.fileno(), 2)
+
+
+def main() -> None:
+    """Runs the stage named first on the command line with the rest of it."""
+    parser = argparse.ArgumentParser(prog="python -m stages", add_help=False)
+    names = sorted({module.name for module in pkgutil.iter_modules(["stages"])} - {"__main__"})
+    parser.add_argument("stage", choices=names)
+    stage = parser.parse_args(sys.argv[1:2]).stage
+    run_stage(stage, lambda: _load(stage), sys.argv[2:])
+
+
+def _load(stage: str) -> Callable[..., None]:
+    """The stage's `run`."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # results belong to the processor class, which is a CPU's
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _quiet_import():
+        run: Callable[..., None] = importlib.import_module(f"stages.{stage}").run
+    return run
+
+
+if __name__ == "__main__":
+    main()

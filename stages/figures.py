@@ -1,0 +1,120 @@
+"""Draws the figures from what the earlier stages wrote; only latents that no stage decoded are decoded here."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from pipeline.files import atomic, load_arrays
+from pipeline.params import Figures, Model, Threads, Train
+from pipeline.stage import Input, Output
+from pipeline.weights import load_weights
+from vae import latent_space, plots
+from vae.evaluation import Evaluator
+from vae.fashion_mnist import CLASS_NAMES
+from vae.model import build_vae, fix_threads
+
+_BATCH = 500
+_TRAVERSAL_STEPS = 11
+_TRAVERSAL_ROWS = 20
+
+
+def run(
+    model: Model,
+    train: Train,
+    figures: Figures,
+    threads: Threads,
+    history: Input,
+    training: Input,
+    per_class: Input,
+    test_set: Input,
+    evaluation: Input,
+    weights: Input,
+    folder: Output,
+) -> None:
+    """Draws every figure as a PNG with the same bytes each time.
+
+    Args:
+        model: The networks.
+        train: The recipe, for titles.
+        figures: What to draw from.
+        threads: TensorFlow's thread counts.
+        history: CSV of the losses per epoch.
+        training: JSON of what training ended with.
+        per_class: CSV of the losses per class.
+        test_set: Folder of the test images.
+        evaluation: Folder of what evaluation found of the test images.
+        weights: Folder of the model's weights.
+        folder: Of the figures.
+    """
+    fix_threads(threads.intra_op, threads.inter_op)
+    matplotlib.rcdefaults()  # a user's own settings would give other bytes
+    found = load_arrays(evaluation)
+    vae = build_vae(model.architecture, model.latent_dim, model.widths)
+    load_weights(vae, weights)
+    evaluator = Evaluator(vae, _BATCH)
+    floors = json.loads(training.read_text(encoding="utf-8"))["entropy_floor_nats"]
+    drawn = {
+        "learning_curves": plots.learning_curves(_columns(history), floors, train.targets),
+        "reconstructions": _reconstructions(load_arrays(test_set)["images"], found),
+        "loss_per_class": plots.loss_per_class(_test_rows(per_class)),
+        **_latent_figures(evaluator, model.latent_dim, figures, found),
+    }
+    with atomic(folder) as partial:
+        partial.mkdir()
+        for name, figure in drawn.items():
+            figure.savefig(partial / f"{name}.png", metadata={"Software": None})
+
+
+def _reconstructions(images: NDArray[np.float32], found: dict[str, NDArray[Any]]) -> Figure:
+    loss = found["gray_reconstruction_nats"] + found["gray_kl_nats"]
+    originals = np.round(images * 255).astype(np.uint8)
+    return plots.reconstructions(originals, found["gray_reconstruction"], found["label"], loss)
+
+
+def _latent_figures(
+    evaluator: Evaluator, latent_dim: int, figures: Figures, found: dict[str, NDArray[Any]]
+) -> dict[str, Figure]:
+    mean = found["mean"]
+    plane = latent_space.principal_plane(mean, found["log_var"])
+    prior = np.random.default_rng(figures.seed).standard_normal((figures.prior_samples, latent_dim), np.float32)
+    grid = evaluator.decode(plane.points(latent_space.quantile_grid(figures.grid_side)))
+    drawn = {
+        "samples": plots.samples(evaluator.decode(prior)),
+        "latent_plane": plots.latent_plane(grid, latent_space.gaussian_quantiles(figures.grid_side), plane),
+        "latent_means": plots.latent_means(mean, found["label"], plane),
+    }
+    order = _active_by_kl(mean, found["gray_kl_per_latent_nats"])
+    if latent_dim > 2 and order.size:
+        latents = latent_space.traversals(mean, order, _TRAVERSAL_STEPS)
+        images = evaluator.decode(latents.reshape(-1, latent_dim)).reshape(*latents.shape[:2], *grid.shape[1:])
+        names = [f"z{latent}: {found['gray_kl_per_latent_nats'][latent]:.2f} nats" for latent in order]
+        values = latent_space.gaussian_quantiles(_TRAVERSAL_STEPS)
+        drawn["latent_traversals"] = plots.latent_traversals(images, names, values)
+    return drawn
+
+
+def _active_by_kl(mean: NDArray[np.float32], kl: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Active latents by falling KL, at most as many as a page shows."""
+    by_kl = np.argsort(-kl, kind="stable")
+    return by_kl[latent_space.active_latents(mean)[by_kl]][:_TRAVERSAL_ROWS]
+
+
+def _columns(path: Path) -> dict[str, NDArray[np.float64]]:
+    table = np.genfromtxt(path, delimiter=",", names=True, ndmin=1)
+    return {name: table[name] for name in table.dtype.names or ()}
+
+
+def _test_rows(path: Path) -> dict[str, dict[str, float]]:
+    """Losses by class of the test images, gray targets."""
+    with path.open(encoding="utf-8", newline="") as handle:
+        rows = {
+            row["class"]: row for row in csv.DictReader(handle) if (row["split"], row["targets"]) == ("test", "gray")
+        }
+    wanted = ("reconstruction_nats", "kl_nats", "elbo_nats_se")
+    return {name: {key: float(rows[name][key]) for key in wanted} for name in CLASS_NAMES}

@@ -1,0 +1,197 @@
+"""Trains the VAE; an interrupted run resumes at its last finished epoch and ends with the same bytes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.environment import instruction_set
+from pipeline.files import atomic, load_arrays, significant, write_metrics
+from pipeline.params import Model, Threads, Train
+from pipeline.progress import Progress, progress
+from pipeline.stage import Input, Output, Resumable
+from pipeline.state import State
+from pipeline.weights import save_weights
+from vae.evaluation import Evaluator, kl_per_latent
+from vae.model import VAE, build_vae, fix_threads
+from vae.objective import bernoulli_entropy
+from vae.training import Losses, Recipe, Trainer
+
+#: Columns of the history, all but the first in nats per image.
+COLUMNS = (
+    "epoch",
+    "train_loss",
+    "train_reconstruction",
+    "train_kl",
+    "validation_loss",
+    "validation_reconstruction",
+    "validation_kl",
+)
+
+_VALIDATION_BATCH = 500
+
+
+def run(
+    model: Model,
+    train: Train,
+    threads: Threads,
+    training_set: Input,
+    validation_set: Input,
+    weights: Output,
+    history: Output,
+    metrics: Output,
+    processor: Output,
+    state: Resumable,
+) -> None:
+    """Trains and writes the weights.
+
+    Args:
+        model: The networks.
+        train: The recipe.
+        threads: TensorFlow's thread counts.
+        training_set: Folder of the training images.
+        validation_set: Folder of the validation images, gray and binarised.
+        weights: Folder of encoder.weights.h5 and decoder.weights.h5.
+        history: CSV, a row an epoch: the terms of the loss in nats per image. Training terms are averaged over
+            the epoch's steps, their loss is at the final beta whatever the warm-up; validation terms are at the
+            end of the epoch, their loss is -ELBO (beta = 1).
+        metrics: JSON of what training ended with.
+        processor: JSON of the processor class that the bytes depend on.
+        state: Unfinished work.
+
+    Raises:
+        FloatingPointError: If a term of the loss is not finite, in training or on validation.
+        StageError: If another process does the same work.
+    """
+    fix_threads(threads.intra_op, threads.inter_op)
+    images = load_arrays(training_set)["images"]
+    validation = load_arrays(validation_set)
+    binarised = train.targets == "binarised"
+    targets = validation["binarised"].astype(np.float32) if binarised else validation["images"]
+
+    keras.utils.set_random_seed(train.seed)
+    vae = build_vae(model.architecture, model.latent_dim, model.widths)
+    recipe = Recipe(binarised=binarised, **train.model_dump(exclude={"targets", "keep"}))
+    with state.held():
+        run_ = Run(Trainer(vae, images, recipe), targets, keep_best=train.keep == "best", state=state)
+        run_.train()
+        save_weights(vae, weights)
+        _save_history(run_.history, history)
+        floors = {"train": _entropy(images), "validation": _entropy(validation["images"])}
+        write_metrics(metrics, {**run_.summary(), "entropy_floor_nats": floors})
+        write_metrics(processor, {"instruction_set": instruction_set(), **threads.model_dump()})
+
+
+class Run:
+    """A training run: epochs, their history, and the weights to keep."""
+
+    def __init__(self, trainer: Trainer, validation: NDArray[np.float32], *, keep_best: bool, state: State) -> None:
+        self.history: list[list[float]] = []
+        self._trainer = trainer
+        self._validation = validation
+        self._evaluator = Evaluator(trainer.vae, _VALIDATION_BATCH)
+        self._keep_best = keep_best
+        self._state = state
+        self._kept = _weights(trainer.vae)
+        self._resume()
+
+    def train(self) -> None:
+        """Trains the epochs that are left, and puts the weights to keep into the model."""
+        recipe, done = self._trainer.recipe, len(self.history)
+        images = self._trainer.steps_per_epoch * recipe.batch_size
+        with progress("train", recipe.epochs * images, " images", done * images) as shown:
+            for epoch in range(done, recipe.epochs):
+                self._epoch(epoch, shown)
+        for variable, array in zip(self._trainer.vae.variables, self._kept, strict=True):
+            variable.assign(array)
+
+    def _epoch(self, epoch: int, shown: Progress) -> None:
+        recipe = self._trainer.recipe
+        note = f"epoch {epoch + 1}/{recipe.epochs}"
+        if self.history:
+            note += f", validation loss {self.history[-1][4]:.2f}"
+        parts = []
+        for losses in self._trainer.run_epoch(epoch):
+            parts.append(losses)
+            shown.advance(len(losses.kl) * recipe.batch_size, note)
+        validation = self._validation_terms()
+        _refuse_nonfinite(validation, epoch)
+        self.history.append([epoch + 1, *_training_terms(parts, recipe), *validation])
+        if not self._keep_best or self._best_epoch() == epoch + 1:
+            self._kept = _weights(self._trainer.vae)
+        self._save()
+
+    def _validation_terms(self) -> tuple[float, float, float]:
+        """Loss (-ELBO), reconstruction loss and KL on the validation images, one draw of q(z|x) an image."""
+        posterior = self._evaluator.encode(self._validation)
+        seed = self._trainer.recipe.seed
+        nll = self._evaluator.reconstruction_loss(self._validation, posterior, seed=seed, samples=1)
+        reconstruction = float(nll.mean(dtype=np.float64))
+        kl = float(kl_per_latent(posterior).sum(axis=1).mean(dtype=np.float64))
+        return reconstruction + kl, reconstruction, kl
+
+    def _best_epoch(self) -> int:
+        return 1 + int(np.argmin([row[4] for row in self.history]))
+
+    def summary(self) -> dict[str, Any]:
+        """What training ended with; deterministic figures only."""
+        best = self._best_epoch()
+        kept = best if self._keep_best else len(self.history)
+        return {
+            "epochs": len(self.history),
+            "steps": len(self.history) * self._trainer.steps_per_epoch,
+            "best_epoch": best,
+            "kept_epoch": kept,
+            "validation_loss_nats": self.history[kept - 1][4],
+            "parameters": int(sum(array.size for array in self._kept)),
+        }
+
+    def _save(self) -> None:
+        arrays = {"history": np.array(self.history)}
+        arrays |= {f"state_{number:04d}": array for number, array in enumerate(self._trainer.state())}
+        arrays |= {f"kept_{number:04d}": array for number, array in enumerate(self._kept)}
+        self._state.save(arrays)
+
+    def _resume(self) -> None:
+        arrays = self._state.load()
+        if arrays is None:
+            return
+        self.history = arrays["history"].tolist()
+        self._trainer.restore([arrays[name] for name in sorted(arrays) if name.startswith("state_")])
+        self._kept = [arrays[name] for name in sorted(arrays) if name.startswith("kept_")]
+        print(f"train: resumes after epoch {len(self.history)}", flush=True)
+
+
+def _refuse_nonfinite(validation: Sequence[float], epoch: int) -> None:
+    """Refuses weights that the last update spoilt, before they replace the last good state."""
+    for name, nats in zip(COLUMNS[4:], validation, strict=True):
+        if not np.isfinite(nats):
+            raise FloatingPointError(
+                f"the {name} became {nats} at the end of epoch {epoch + 1}: "
+                f"a lower learning rate or a longer KL warm-up may help"
+            )
+
+
+def _weights(vae: VAE) -> list[NDArray[np.float32]]:
+    return [variable.numpy().copy() for variable in vae.variables]
+
+
+def _training_terms(parts: Sequence[Losses], recipe: Recipe) -> tuple[float, float, float]:
+    reconstruction = float(np.concatenate([part.reconstruction for part in parts]).mean(dtype=np.float64))
+    kl = float(np.concatenate([part.kl for part in parts]).mean(dtype=np.float64))
+    return reconstruction + recipe.beta * kl, reconstruction, kl
+
+
+def _entropy(images: NDArray[np.float32]) -> float:
+    """Mean entropy of the images' pixels in nats per image, which no expected loss is below."""
+    parts = np.array_split(images, max(1, len(images) // 10_000))
+    return float(np.concatenate([bernoulli_entropy(part) for part in parts]).mean(dtype=np.float64))
+
+
+def _save_history(history: list[list[float]], path: Path) -> None:
+    rows = [[str(int(row[0])), *map(significant, row[1:])] for row in history]
+    with atomic(path) as partial:
+        partial.write_text("\n".join(",".join(row) for row in [COLUMNS, *rows]) + "\n", encoding="utf-8")
