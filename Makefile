@@ -1,0 +1,71 @@
+# What a person types; `make help` lists it. GNU make 3.81 (macOS) and newer.
+# Only relative paths, so that a folder with spaces works; programs of .venv by their path,
+# because make 3.81 looks for programs along its own PATH and not along the one exported here.
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+unexport PYTHONHOME PYTHONPATH
+
+UV_VERSION = 0.13.9
+
+.PHONY: all setup setup-dev test lint quick lock clean distclean help
+.NOTPARALLEL:
+
+all: setup ## run what has changed, print the test metrics (also plain `make`; PYTHON=/a/python names a Python)
+	.venv/bin/dvc repro
+	@.venv/bin/python -m workflow.summary
+
+setup: ## bring .venv to the lock of what `make` needs
+	@sh workflow/setup.sh runtime
+
+setup-dev: ## bring .venv to the lock of what `make test` and `make lint` need
+	@sh workflow/setup.sh dev
+
+test: setup-dev ## run the tests (ARGS="-k setup -x" goes to pytest)
+	.venv/bin/python -m pytest $(ARGS)
+
+lint: setup-dev ## check style (ruff) and types (mypy)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+quick: setup ## run every stage on the real data with cut-down parameters, in a temporary copy
+	@.venv/bin/python -m workflow.quick
+
+lock: setup ## make requirements/ and numeric.txt anew from pyproject.toml (ARGS=--upgrade: with the newest versions)
+	@set -eu; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	.venv/bin/python -m venv "$$folder"; \
+	"$$folder/bin/python" -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"; \
+	compile() { \
+	    "$$folder/bin/uv" pip compile --universal --generate-hashes --python-version 3.11 --no-annotate --quiet \
+	        --custom-compile-command "make lock" $(ARGS) "$$@"; \
+	}; \
+	compile pyproject.toml -o requirements/runtime.txt; \
+	compile pyproject.toml --extra dev -c requirements/runtime.txt -o requirements/dev.txt; \
+	echo 'setuptools>=80' | compile - -c requirements/runtime.txt -o requirements/build.txt; \
+	.venv/bin/python -m pipeline.environment --write; \
+	git diff --stat -- requirements numeric.txt
+
+clean: ## say what takes how much disk and how to free it; remove what is no loss (tool caches, runs/, state/)
+	@for held in state/*.lock; do \
+	    if [ -s "$$held" ] && ps -o args= -p "$$(cat "$$held")" 2>/dev/null | grep -q -e "-m stages"; then \
+	        echo "make clean: process $$(cat "$$held") holds $$held and works; wait for it, or stop it" >&2; exit 1; \
+	    fi; \
+	done
+	@echo "On disk:"; \
+	for folder in .venv .dvc/cache data runs state dvc_plots; do \
+	    if [ -e "$$folder" ]; then du -sh "$$folder"; fi; \
+	done
+	@rm -rf runs state dvc_plots .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . \( -name .venv -o -name .git -o -name .dvc \) -prune -o -name __pycache__ -prune -exec rm -rf {} +
+	@echo "Removed: tool caches, runs/ (run records), state/ (unfinished training), dvc_plots/."
+	@echo "To free the rest without losing a commit or an experiment:"
+	@echo "  .venv/bin/dvc gc --workspace --all-commits --all-experiments   results in .dvc/cache that none of them uses"
+	@echo "  make distclean    .venv and data/ too: make installs .venv again, .venv/bin/dvc checkout restores data/"
+
+distclean: clean ## clean, and remove .venv and data/ (never .dvc/cache: dvc checkout restores data/ from it)
+	@rm -rf .venv
+	@git clean -ffdXq -- data
+	@echo "Removed: .venv, data/. To have them again: make"
+
+help: ## list the targets
+	@awk 'BEGIN { FS = ":[^#]*## " } /^[a-z-]+:[^#]*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile

@@ -1,0 +1,175 @@
+"""A project like the real one, with a slice of real-shaped data, in which tests run the real pipeline."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+
+#: Parameters of the tests, so that a user's own change to `params.yaml` breaks none.
+PARAMS = ROOT / "tests" / "params.yaml"
+
+#: What a project is made of.
+PARTS = ("dvc.yaml", "numeric.txt", "stages", "vae", "pipeline", "workflow", "presets", ".gitignore")
+
+#: Upstream training images, validation images among them, and test images of the slice.
+TRAINING, VALIDATION, TEST = 600, 200, 200
+
+SLICE_PARAMS: Mapping[str, Mapping[str, Any]] = {
+    "model": {"widths": [4, 8, 8]},
+    "train": {"epochs": 3, "batch_size": 50},
+    "evaluate": {"latent_samples": 2, "batch_size": 80},
+    "figures": {"grid_side": 4, "prior_samples": 9},
+}
+
+
+def as_committed(*paths: str) -> pytest.MarkDecorator:
+    """Skips a test about the commit where `paths` are not the commit's: on another processor, or amid a change."""
+    command = ["git", "status", "--porcelain", "--", *paths]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    differs = done.stdout.strip() or done.stderr.strip()
+    return pytest.mark.skipif(bool(differs), reason=f"not as committed: {' '.join(differs.split())}")
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project in a folder of its own, in git, with its own DVC cache."""
+
+    folder: Path
+
+    def run(self, *command: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Runs a command in the project, with the programs of this environment, and returns what it said."""
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment(env), capture_output=True, text=True, check=False
+        )
+
+    def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Environment of the commands."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return {**os.environ, "PATH": path, "PYTHONDONTWRITEBYTECODE": "1", "DVC_NO_ANALYTICS": "1", **(more or {})}
+
+    def repro(self, *arguments: str, env: Mapping[str, str] | None = None) -> str:
+        """Runs `dvc repro`, which has to succeed; what it said."""
+        done = self.run("dvc", "repro", *arguments, env=env)
+        said = done.stdout + done.stderr
+        assert done.returncode == 0, said
+        return said
+
+    def set_params(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
+        """Changes keys of `params.yaml`."""
+        path = self.folder / "params.yaml"
+        params: dict[str, Any] = YAML(typ="safe", pure=True).load(path)
+        for section, values in changes.items():
+            params[section].update(values)
+        with path.open("w", encoding="utf-8") as handle:
+            YAML(pure=True).dump(params, handle)
+
+    def tracked_results(self) -> dict[str, str]:
+        """sha256 by path of `dvc.lock` and of every file below `metrics/`."""
+        files = [self.folder / "dvc.lock", *sorted((self.folder / "metrics").rglob("*"))]
+        return {str(f.relative_to(self.folder)): sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()}
+
+    def files(self) -> set[str]:
+        """Every file of the workspace but git's, DVC's and the lock of unfinished work."""
+        found = (path.relative_to(self.folder) for path in self.folder.rglob("*") if path.is_file())
+        return {str(path) for path in found if path.parts[0] not in (".git", ".dvc") and path.suffix != ".lock"}
+
+    def commit(self, message: str) -> None:
+        """Commits everything that is not ignored."""
+        identity = ("-c", "user.name=Test", "-c", "user.email=test@example.invalid")
+        for arguments in (("add", "-A"), (*identity, "commit", "-q", "-m", message)):
+            assert self.run("git", *arguments).returncode == 0
+
+    def copy_to(self, folder: Path) -> "Project":
+        """The whole project with its data and cache, in another folder."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Project(folder)
+
+
+def slice_arrays() -> dict[str, NDArray[np.uint8]]:
+    """Images of the real shapes: rectangles of ten sizes and grays, so that there is something to learn."""
+    generator = np.random.default_rng(0)
+    arrays: dict[str, NDArray[np.uint8]] = {}
+    for split, count in (("train", TRAINING), ("test", TEST)):
+        labels = generator.permutation(np.arange(count) % 10).astype(np.uint8)
+        images = np.zeros((count, 28, 28), np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            top, left = generator.integers(1, 6, 2)
+            height, width = 6 + 2 * (label // 2), 8 + 6 * (label % 3)
+            gray = 60 + 18 * label + generator.integers(0, 30, (28, 28))
+            image[top : top + height, left : left + width] = gray[top : top + height, left : left + width]
+        arrays[f"{split}_images"], arrays[f"{split}_labels"] = images, labels
+    return arrays
+
+
+def published_ones(arrays: Mapping[str, NDArray[np.uint8]]) -> int:
+    """Ones in the published draw of the slice's test images, by numpy's global generator as in the publication."""
+    state = np.random.get_state()
+    np.random.seed(777)
+    np.random.binomial(1, arrays["train_images"][-VALIDATION:].reshape(VALIDATION, -1) / 255)
+    ones = int(np.random.binomial(1, arrays["test_images"].reshape(TEST, -1) / 255).sum())
+    np.random.set_state(state)
+    return ones
+
+
+def new_project(folder: Path) -> Project:
+    """A project that holds the slice where the real one holds Fashion-MNIST."""
+    folder.mkdir()
+    for part in PARTS:
+        ignore = shutil.ignore_patterns("__pycache__")
+        source = ROOT / part
+        shutil.copytree(source, folder / part, ignore=ignore) if source.is_dir() else shutil.copy(source, folder)
+    shutil.copy(PARAMS, folder / "params.yaml")
+    (folder / ".dvc").mkdir()
+    for name in ("config", ".gitignore"):
+        shutil.copy(ROOT / ".dvc" / name, folder / ".dvc" / name)
+
+    arrays = slice_arrays()
+    np.savez(folder / "slice.npz", **arrays)
+    (folder / "pipeline" / "archives.py").write_text(
+        '"""The slice in place of the archives."""\n\nimport numpy as np\n\n\n'
+        "def read_fashion_mnist(scratch, say):\n    return dict(np.load('slice.npz'))\n",
+        encoding="utf-8",
+    )
+    facts = folder / "vae" / "fashion_mnist.py"
+    digests = {name: sha256(array.tobytes()).hexdigest() for name, array in arrays.items()}
+    with facts.open("a", encoding="utf-8") as handle:
+        handle.write(f"\nSHAPES = { ({name: array.shape for name, array in arrays.items()}) }\nSHA256 = {digests}\n")
+        handle.write(f"PUBLISHED_VALIDATION_COUNT = {VALIDATION}\nPUBLISHED_TEST_ONES = {published_ones(arrays)}\n")
+    project = Project(folder)
+    project.set_params(SLICE_PARAMS)
+    assert project.run("git", "init", "-q", "-b", "main").returncode == 0
+    project.commit("A project")
+    return project
+
+
+@pytest.fixture(scope="session")
+def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Project]:
+    """Makes new projects, each in a folder of the given name."""
+    return lambda name: new_project(tmp_path_factory.mktemp("made") / name)
+
+
+@pytest.fixture(scope="session")
+def finished(make_project: Callable[[str], Project]) -> Project:
+    """A project whose pipeline has run and is committed. Tests copy it; none changes it."""
+    project = make_project("finished")
+    project.repro()
+    project.commit("Results")
+    return project
+
+
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Project:
+    """A finished project that a test may change."""
+    return finished.copy_to(tmp_path / "project")

@@ -1,0 +1,342 @@
+"""The pipeline as a user runs it, on a slice of real-shaped data: repeatable, resumable, cached, and strict."""
+
+import csv
+import fcntl
+import json
+import os
+import re
+import resource
+import shlex
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TEST, VALIDATION, Project
+from ruamel.yaml import YAML
+
+#: Loaded by every Python of a command that has this file's folder on PYTHONPATH: kills the stage named in
+#: KILL_STAGE before or after the n-th rename to a path ending in KILL_PATH.
+KILLER = """
+import os, signal
+
+def arm():
+    wanted, ending, number = os.environ["KILL_STAGE"], os.environ["KILL_PATH"], int(os.environ["KILL_NUMBER"])
+    if os.environ.get("DVC_STAGE") != wanted:
+        return
+    victim = os.getppid() if os.environ.get("KILL_WHO") == "dvc" else os.getpid()
+    seen = 0
+    real = os.replace
+
+    def replace(source, target, **options):
+        nonlocal seen
+        seen += str(target).endswith(ending)
+        if seen == number and str(target).endswith(ending):
+            if os.environ["KILL_WHEN"] == "after":
+                real(source, target, **options)
+            os.kill(victim, signal.SIGKILL)
+            signal.pause()
+        real(source, target, **options)
+
+    os.replace = replace
+
+arm()
+"""
+
+
+@pytest.fixture
+def killer(tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """Environment in which a stage is killed at a named point."""
+    folder = tmp_path / "killer"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(KILLER, encoding="utf-8")
+
+    def environment(stage: str, path: str, number: int, when: str, who: str = "stage") -> dict[str, str]:
+        return {
+            "PYTHONPATH": str(folder),
+            "KILL_STAGE": stage,
+            "KILL_PATH": path,
+            "KILL_NUMBER": str(number),
+            "KILL_WHEN": when,
+            "KILL_WHO": who,
+        }
+
+    return environment
+
+
+def without_results(project: Project, stage: str) -> None:
+    """Forgets that `stage` ran: its outputs go, and DVC's cache, from which they would come back."""
+    assert project.run("rm", "-rf", ".dvc/cache", *outs_of(project, stage)).returncode == 0
+
+
+def outs_of(project: Project, stage: str) -> list[str]:
+    """Outputs of a stage as `dvc.lock` lists them."""
+    lock = YAML(typ="safe", pure=True).load(project.folder / "dvc.lock")
+    return [out["path"] for out in lock["stages"][stage]["outs"]]
+
+
+def command_of(project: Project, stage: str) -> list[str]:
+    """The command of a stage as `dvc.lock` has it."""
+    return shlex.split(YAML(typ="safe", pure=True).load(project.folder / "dvc.lock")["stages"][stage]["cmd"])
+
+
+def test_two_forced_runs_in_different_folders_give_the_same_bytes(
+    finished: Project, make_project: Callable[[str], Project]
+) -> None:
+    other = make_project("a folder with spaces and ü")
+    other.repro("--force", "--no-run-cache")
+    assert other.tracked_results() == finished.tracked_results()
+
+
+def test_a_second_repro_does_nothing(project: Project) -> None:
+    assert "Data and pipelines are up to date." in project.repro()
+
+
+def test_a_parameter_changed_and_changed_back_does_not_train_again(project: Project) -> None:
+    before = project.tracked_results()
+    project.set_params({"train": {"learning_rate": 0.002}})
+    project.repro("summarise")
+    assert project.tracked_results() != before
+    project.set_params({"train": {"learning_rate": 0.001}})
+    said = project.repro()
+    for stage in ("train", "evaluate", "figures"):
+        assert f"Stage '{stage}' is cached - skipping run" in said or f"Stage '{stage}' didn't change" in said
+    assert project.tracked_results() == before
+
+
+@pytest.mark.parametrize(
+    ("path", "number", "when"),
+    [
+        (".npz", 1, "before"),  # the first epoch is done, its state not yet kept
+        (".npz", 2, "after"),  # between the second epoch and the third
+        ("data/model", 1, "before"),  # training is done, the weights are not yet in place
+        ("metrics/train.json", 1, "before"),  # the weights are in place, the metrics are not
+        ("metrics/provenance/train.json", 1, "before"),  # only the record is missing
+    ],
+)
+def test_a_killed_training_resumes_with_the_same_bytes(
+    project: Project, killer: Callable[..., dict[str, str]], path: str, number: int, when: str
+) -> None:
+    before = project.tracked_results()
+    files = project.files()
+    without_results(project, "train")
+    killed = project.run("dvc", "repro", "train", env=killer("train", path, number, when))
+    assert killed.returncode != 0
+    said = project.repro()
+    assert ("resumes after epoch" in said) == ((number, when) != (1, "before") or path != ".npz")
+    assert project.tracked_results() == before
+    assert project.files() == files
+
+
+def test_a_killed_dvc_leaves_no_orphan_and_the_next_run_ends_with_the_same_bytes(
+    project: Project, killer: Callable[..., dict[str, str]]
+) -> None:
+    before = project.tracked_results()
+    without_results(project, "train")
+    environment = project.environment(killer("train", ".npz", 2, "after", "dvc"))
+    child = subprocess.Popen(
+        ["dvc", "repro", "train"], cwd=project.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    said = child.communicate(timeout=120)[0]  # ends when the stage, which holds the pipe, has ended too
+    assert child.returncode == -signal.SIGKILL, said
+    assert "resumes after epoch 2" in project.repro()
+    assert project.tracked_results() == before
+
+
+def test_a_forced_run_after_a_finished_one_trains_every_epoch(project: Project) -> None:
+    said = project.repro("--force", "--single-item", "train")
+    assert "resumes" not in said
+    assert not list((project.folder / "state").glob("*.npz"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train": {"beta": -1.0}}, "train.beta = -1.0"),
+        ({"train": {"epochs": True}}, "train.epochs = True"),
+        ({"model": {"latent_dim": 0}}, "model.latent_dim = 0"),
+        ({"train": {"learning_rate": float("nan")}}, "train.learning_rate = nan"),
+        ({"train": {"betta": 1.0}}, "train.betta = 1.0 is unknown"),
+        ({"model": {"architecture": "nonsense"}}, "model.architecture = 'nonsense'"),
+        ({"model": {"widths": [4, 8]}}, "widths = [4, 8]"),
+    ],
+)
+def test_a_bad_parameter_is_refused_and_removes_nothing(
+    project: Project, changes: dict[str, dict[str, object]], message: str
+) -> None:
+    results, files = project.tracked_results(), project.files()
+    project.set_params(changes)
+    done = project.run("dvc", "repro")
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    check = {"data/checked.txt", "metrics/provenance/check.json"}
+    assert project.files() | check == files
+    after = project.tracked_results()
+    assert {path for path in results if results[path] != after.get(path)} <= check
+
+
+@pytest.mark.parametrize(
+    ("stage", "array"),
+    [
+        ("preprocess", "data/raw/train_images.npy"),
+        ("train", "data/prepared/train/images.npy"),
+        ("evaluate", "data/prepared/test/binarised.npy"),
+        ("evaluate", "data/model/decoder.weights.h5"),
+    ],
+)
+def test_a_tampered_input_is_refused_by_name_and_hash(project: Project, stage: str, array: str) -> None:
+    path = project.folder / array
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    before = project.files()
+    done = project.run(*command_of(project, stage))
+    assert done.returncode == 1
+    assert array in done.stderr
+    assert "has sha256" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert project.files() == before
+
+
+def test_a_missing_input_is_refused_by_name(project: Project) -> None:
+    (project.folder / "data/prepared/train/images.npy").unlink()
+    done = project.run(*command_of(project, "train"))
+    assert done.returncode == 1
+    assert "data/prepared/train/images.npy is missing" in done.stderr
+
+
+@pytest.mark.parametrize("stage", ["preprocess", "train", "evaluate", "figures"])
+def test_a_write_that_fails_ends_with_a_sentence_and_no_half_file(project: Project, stage: str) -> None:
+    for path in outs_of(project, stage):
+        assert project.run("rm", "-rf", path).returncode == 0
+    before = project.files()
+    limit = 20_000  # bytes a file may have: less than an array, a figure or the state of training
+
+    def no_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    done = subprocess.run(
+        command_of(project, stage),
+        cwd=project.folder,
+        env=project.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=no_room,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "git restore dvc.lock metrics && dvc checkout" in done.stderr
+    assert project.files() == before
+
+
+def test_a_loss_that_is_not_finite_is_named_by_term_and_step(project: Project) -> None:
+    textbook = (project.folder / "vae/architectures/textbook.py").read_text()
+    wild = textbook.replace('name="log_var"', 'name="log_var", bias_initializer=keras.initializers.Constant(100)')
+    assert wild != textbook
+    (project.folder / "vae/architectures/wild.py").write_text(wild)
+    project.set_params({"model": {"architecture": "wild"}})
+    done = project.run("dvc", "repro", "train")
+    assert done.returncode != 0
+    assert re.search(r"the (reconstruction loss|KL divergence) became (nan|inf) at step \d+ of epoch 1", done.stderr)
+    assert "git restore dvc.lock metrics && dvc checkout" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not [path for path in project.files() if path.endswith(".partial")]
+    assert not {"data/model", "metrics/train.json", "metrics/history.csv"} & project.files()
+
+
+def test_the_command_that_restores_committed_results_does(project: Project) -> None:
+    before, files = project.tracked_results(), project.files()
+    for stage in ("train", "evaluate", "summarise", "figures"):
+        for path in outs_of(project, stage):
+            assert project.run("rm", "-rf", path).returncode == 0
+    assert project.run("sh", "-c", "git restore dvc.lock metrics && dvc checkout").returncode == 0
+    assert (project.tracked_results(), project.files()) == (before, files)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("dvc", "metrics", "show"),
+        ("dvc", "metrics", "diff", "--md"),
+        ("dvc", "params", "diff"),
+        ("dvc", "plots", "show"),
+        ("dvc", "plots", "diff"),
+        ("dvc", "exp", "show"),
+        ("dvc", "dag"),
+    ],
+)
+def test_dvc_compares_in_a_clone_without_a_remote(finished: Project, tmp_path: Path, command: tuple[str, ...]) -> None:
+    assert finished.run("git", "clone", "-q", ".", str(tmp_path / "clone")).returncode == 0
+    done = Project(tmp_path / "clone").run(*command)
+    assert done.returncode == 0, done.stderr
+    assert "failed to load" not in done.stdout + done.stderr
+
+
+def test_an_experiment_with_another_latent_dim_runs_and_shows_in_a_clone(finished: Project, tmp_path: Path) -> None:
+    assert finished.run("git", "clone", "-q", ".", str(tmp_path / "clone")).returncode == 0
+    project = Project(tmp_path / "clone")
+    done = project.run("dvc", "exp", "run", "-n", "three", "-S", "model.latent_dim=3", "-S", "train.epochs=1")
+    assert done.returncode == 0, done.stderr
+    shown = project.run("dvc", "exp", "show", "--only-changed", "--md")
+    assert "three" in shown.stdout
+    provenance = json.loads((project.folder / "metrics/provenance/train.json").read_text())
+    assert provenance[0]["params"]["model"]["latent_dim"] == 3
+
+
+def test_evaluation_is_the_mean_of_the_published_figures_of_each_image(finished: Project) -> None:
+    evaluation = json.loads((finished.folder / "metrics/evaluation.json").read_text())
+    with np.load(finished.folder / "metrics/per_image.npz", allow_pickle=False) as rows:
+        assert np.bincount(rows["split"]).tolist() == [VALIDATION, TEST]
+        for number, split in enumerate(("validation", "test")):
+            for targets in ("gray", "binarised"):
+                of_split = rows["split"] == number
+                reconstruction = rows[f"{targets}_reconstruction_nats"][of_split].astype(float)
+                kl = rows[f"{targets}_kl_nats"][of_split].astype(float)
+                elbo = -(reconstruction + kl)
+                said = evaluation[split][targets]
+                assert said["elbo_nats"] == pytest.approx(elbo.mean(), rel=1e-5)
+                assert said["elbo_nats_se"] == pytest.approx(elbo.std(ddof=1) / len(elbo) ** 0.5, rel=1e-5)
+                assert said["reconstruction_nats"] == pytest.approx(reconstruction.mean(), rel=1e-5)
+                assert said["kl_nats"] == pytest.approx(kl.mean(), rel=1e-5)
+
+
+def test_training_learns_and_the_history_says_so(finished: Project) -> None:
+    with (finished.folder / "metrics/history.csv").open(newline="") as handle:
+        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(handle)]
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert rows[-1]["validation_loss"] < rows[0]["validation_loss"]
+    floors = json.loads((finished.folder / "metrics/train.json").read_text())["entropy_floor_nats"]
+    assert rows[-1]["validation_reconstruction"] > floors["validation"]
+
+
+def test_the_stratified_split_keeps_the_published_test_draw(project: Project) -> None:
+    published = (project.folder / "data/prepared/test/binarised.npy").read_bytes()
+    validation = (project.folder / "data/prepared/validation/binarised.npy").read_bytes()
+    project.set_params({"preprocess": {"split": "stratified"}})
+    project.repro("preprocess")
+    assert (project.folder / "data/prepared/test/binarised.npy").read_bytes() == published
+    assert (project.folder / "data/prepared/validation/binarised.npy").read_bytes() != validation
+
+
+def test_another_numpy_does_not_pass_as_the_published_draw(project: Project) -> None:
+    facts = project.folder / "vae/fashion_mnist.py"
+    facts.write_text(facts.read_text() + "PUBLISHED_TEST_ONES += 1\n")
+    done = project.run("dvc", "repro", "preprocess")
+    assert done.returncode != 0
+    assert "this numpy does not draw the published images" in done.stderr
+
+
+def test_two_runs_at_once_are_refused(project: Project) -> None:
+    state = project.folder / "state" / "train.lock"
+    with state.open("a+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        held.truncate(0)
+        held.write(str(os.getpid()))
+        held.flush()
+        done = project.run(*command_of(project, "train"))
+    assert done.returncode == 1
+    assert str(os.getpid()) in done.stderr

@@ -1,0 +1,192 @@
+"""Geometry of the latent space against constructed covariances, a singular value decomposition and `math.erf`."""
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from vae.latent_space import (
+    Plane,
+    active_latents,
+    gaussian_quantiles,
+    principal_plane,
+    quantile_grid,
+    traversals,
+)
+
+Array = NDArray[np.float64]
+
+
+@pytest.fixture
+def posterior() -> tuple[Array, Array]:
+    """Means and log variances of 300 images and five latents, correlated and of unequal size."""
+    generator = np.random.default_rng(0)
+    mean = generator.normal(size=(300, 5)) @ generator.normal(size=(5, 5)) + generator.normal(size=5)
+    return mean, generator.normal(-1, 1, (300, 5))
+
+
+@pytest.fixture
+def plane(posterior: tuple[Array, Array]) -> Plane:
+    return principal_plane(*posterior)
+
+
+def sigma_points(mean: Array, log_var: Array) -> Array:
+    """Points, 2 * latent an image, whose mean and covariance are those of the mixture of posteriors, exactly."""
+    latents = mean.shape[1]
+    offsets = math.sqrt(latents) * np.exp(log_var / 2)[:, None, :] * np.eye(latents)
+    return np.concatenate([mean[:, None, :] + offsets, mean[:, None, :] - offsets]).reshape(-1, latents)
+
+
+def test_the_plane_is_that_of_a_decomposition_of_the_aggregate_posterior(
+    posterior: tuple[Array, Array], plane: Plane
+) -> None:
+    points = sigma_points(*posterior)
+    _, scales, directions = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
+    deviations = scales / math.sqrt(len(points))
+    for axis, deviation, direction in zip(plane.axes, deviations, directions[:2], strict=False):
+        assert np.linalg.norm(axis) == pytest.approx(deviation)
+        assert abs(axis @ direction) == pytest.approx(deviation)  # parallel
+    np.testing.assert_allclose(plane.origin, points.mean(axis=0))
+    assert plane.explained == pytest.approx(np.sum(deviations[:2] ** 2) / np.sum(deviations**2))
+
+
+def test_the_plane_finds_the_axes_that_a_covariance_was_made_of() -> None:
+    axes = np.linalg.qr(np.random.default_rng(1).normal(size=(4, 4)))[0].T
+    lengths = np.array([0.5, 4.0, 1.0, 2.0])
+    means = np.concatenate([lengths[:, None] * axes, -lengths[:, None] * axes])  # variance length^2 / 4 along each
+    plane = principal_plane(means, np.full_like(means, math.log(0.25)))
+    variances = lengths**2 / 4 + 0.25
+    for axis, place in zip(plane.axes, (1, 3), strict=True):
+        assert abs(axis @ axes[place]) == pytest.approx(math.sqrt(variances[place]))
+    assert plane.explained == pytest.approx((variances[1] + variances[3]) / variances.sum())
+
+
+def test_latents_that_only_their_variances_tell_apart_span_the_plane_by_variance() -> None:
+    log_var = np.log(np.tile([1.0, 4.0, 0.25, 9.0], (10, 1)))
+    plane = principal_plane(np.zeros((10, 4)), log_var)
+    np.testing.assert_allclose(plane.axes, [[0, 0, 0, 3], [0, 2, 0, 0]], atol=1e-12)
+    assert plane.explained == pytest.approx(13 / 14.25)
+
+
+def test_the_variances_are_averaged_and_not_their_logarithms() -> None:
+    log_var = np.log([[1.0, 1.0, 0.1], [7.0, 1.0, 0.1]])
+    assert np.linalg.norm(principal_plane(np.zeros((2, 3)), log_var).axes[0]) == pytest.approx(2)
+
+
+def test_the_axes_are_orthogonal(plane: Plane) -> None:
+    assert plane.axes[0] @ plane.axes[1] == pytest.approx(0, abs=1e-12)
+
+
+def test_the_largest_component_of_an_axis_is_positive(posterior: tuple[Array, Array]) -> None:
+    for sign in (1, -1):
+        axes = principal_plane(sign * posterior[0], posterior[1]).axes
+        assert np.all(axes[[0, 1], np.abs(axes).argmax(axis=1)] > 0)
+
+
+def test_mirrored_means_have_the_same_axes(posterior: tuple[Array, Array], plane: Plane) -> None:
+    mirrored = principal_plane(-posterior[0], posterior[1])
+    np.testing.assert_allclose(mirrored.axes, plane.axes)
+    np.testing.assert_allclose(mirrored.origin, -plane.origin)
+
+
+def test_float32_posteriors_far_from_the_origin_keep_their_plane(posterior: tuple[Array, Array], plane: Plane) -> None:
+    mean, log_var = (array.astype(np.float32) for array in posterior)
+    far = principal_plane(mean + np.float32(1000), log_var)
+    np.testing.assert_allclose(far.axes, plane.axes, atol=1e-3)
+
+
+def test_the_origin_is_the_mean_of_many_float32_means_to_their_last_digit() -> None:
+    means = np.full((50_000, 3), 1234.567, np.float32)
+    origin = principal_plane(means, np.zeros_like(means)).origin
+    np.testing.assert_allclose(origin, means[0].astype(np.float64), rtol=1e-9)
+
+
+def test_two_latents_are_their_own_plane_in_units_of_the_prior() -> None:
+    plane = principal_plane(np.full((9, 2), 3.0), np.zeros((9, 2)))
+    np.testing.assert_array_equal(plane.origin, [0, 0])
+    np.testing.assert_array_equal(plane.axes, np.eye(2))
+    assert plane.explained == 1
+    np.testing.assert_array_equal(plane.points(np.array([[0.5, -2.0]])), [[0.5, -2]])
+
+
+def test_one_latent_is_the_first_axis_of_its_plane() -> None:
+    plane = principal_plane(np.zeros((9, 1)), np.zeros((9, 1)))
+    np.testing.assert_array_equal(plane.points(np.array([[0.5, -2.0], [1.0, 2.0]])), [[0.5], [1]])
+
+
+def test_one_latent_has_finite_coordinates_in_its_plane() -> None:
+    plane = principal_plane(np.zeros((9, 1)), np.zeros((9, 1)))
+    coordinates = plane.coordinates(np.array([[0.5], [1.0]]))
+    np.testing.assert_array_equal(coordinates, [[0.5, 0], [1, 0]])
+
+
+def test_points_and_coordinates_undo_each_other(plane: Plane) -> None:
+    coordinates = np.random.default_rng(2).normal(size=(20, 2))
+    points = plane.points(coordinates)
+    assert (points.shape, points.dtype) == ((20, 5), np.float32)
+    np.testing.assert_allclose(plane.coordinates(points), coordinates, atol=1e-5)
+
+
+def test_coordinates_are_those_of_the_nearest_point_of_the_plane(plane: Plane) -> None:
+    latents = np.random.default_rng(3).normal(size=(20, 5))
+    nearest = np.linalg.lstsq(plane.axes.T, (latents - plane.origin).T)[0].T
+    np.testing.assert_allclose(plane.coordinates(latents), nearest)
+
+
+def test_coordinates_of_the_aggregate_posterior_have_mean_zero_and_variance_one(
+    posterior: tuple[Array, Array], plane: Plane
+) -> None:
+    coordinates = plane.coordinates(sigma_points(*posterior))
+    np.testing.assert_allclose(coordinates.mean(axis=0), [0, 0], atol=1e-12)
+    np.testing.assert_allclose(np.cov(coordinates, rowvar=False, bias=True), np.eye(2), atol=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 2, 11, 20])
+def test_quantiles_are_the_centres_of_equally_likely_intervals(count: int) -> None:
+    below = [(1 + math.erf(quantile / math.sqrt(2))) / 2 for quantile in gaussian_quantiles(count)]
+    assert below == pytest.approx([(number + 0.5) / count for number in range(count)])
+
+
+@pytest.mark.parametrize("count", [1, 2, 11, 20])
+def test_quantiles_are_symmetric_and_ascending(count: int) -> None:
+    quantiles = gaussian_quantiles(count)
+    np.testing.assert_allclose(quantiles, -quantiles[::-1], atol=1e-12)
+    assert np.all(np.diff(quantiles) > 0)
+
+
+def test_a_grid_runs_from_the_top_left_row_by_row() -> None:
+    low, middle, high = gaussian_quantiles(3)
+    across = [low, middle, high]
+    expected = [(u, v) for v in (high, middle, low) for u in across]
+    np.testing.assert_array_equal(quantile_grid(3), expected)
+
+
+def test_traversals_change_one_latent_and_keep_the_others_at_their_mean() -> None:
+    mean = np.array([[1.0, 10.0, 100.0], [3.0, 30.0, 300.0]])
+    order = np.array([2, 0])
+    latents = traversals(mean, order, 5)
+    assert (latents.shape, latents.dtype) == ((2, 5, 3), np.float32)
+    quantiles = gaussian_quantiles(5).astype(np.float32)
+    for row, changed in enumerate(order):
+        for place in range(5):
+            expected = [2, 20, 200]
+            expected[changed] = quantiles[place]
+            np.testing.assert_array_equal(latents[row, place], np.float32(expected))
+
+
+def test_as_many_steps_as_latents_are_not_mistaken_for_them() -> None:
+    latents = traversals(np.zeros((4, 3)), np.array([0, 1, 2]), 3)
+    for row in range(3):
+        np.testing.assert_array_equal(latents[row, :, row], gaussian_quantiles(3).astype(np.float32))
+        assert np.count_nonzero(latents[row]) == 2  # the middle quantile is zero
+
+
+def test_a_latent_is_active_if_the_variance_of_its_means_is_above_a_hundredth() -> None:
+    deviations = np.array([0.0, 0.099, 0.101, 2.0])
+    mean = 5 + np.array([[-1.0], [1.0]]) * deviations
+    np.testing.assert_array_equal(active_latents(mean), [False, False, True, True])
+
+
+def test_many_equal_float32_means_are_no_activity() -> None:
+    assert not active_latents(np.full((50_000, 3), 1234.567, np.float32)).any()

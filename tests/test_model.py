@@ -1,0 +1,162 @@
+"""The networks: shapes, numbers of weights by hand, widths that are refused, and the threads they run on."""
+
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from vae import architectures
+from vae.model import VAE, architecture_names, build_vae
+
+Array = NDArray[np.float32]
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def vae() -> VAE:
+    return build_vae("textbook", 3, [2, 4, 5])
+
+
+def parameters(model: keras.Model) -> int:
+    return sum(math.prod(weight.shape) for weight in model.weights)
+
+
+def weights_of(vae: VAE) -> list[Array]:
+    return [weight.numpy().copy() for weight in vae.variables]
+
+
+def seeded(seed: int) -> list[Array]:
+    keras.utils.set_random_seed(seed)
+    return weights_of(build_vae("textbook", 2, [1, 1, 2]))
+
+
+def encoder_parameters(latent_dim: int, first: int, second: int, units: int) -> int:
+    convolutions = (9 * 1 + 1) * first + (9 * first + 1) * second
+    return convolutions + (7 * 7 * second + 1) * units + 2 * (units + 1) * latent_dim
+
+
+def decoder_parameters(latent_dim: int, first: int, second: int) -> int:
+    dense = (latent_dim + 1) * 7 * 7 * second
+    return dense + (9 * second + 1) * second + (9 * second + 1) * first + (9 * first + 1) * 1
+
+
+def test_architectures_are_the_modules_of_their_folder() -> None:
+    folder = Path(architectures.__path__[0])
+    assert architecture_names() == sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+    assert "textbook" in architecture_names()
+
+
+def test_the_encoder_gives_mean_and_log_variance_of_each_latent(vae: VAE) -> None:
+    mean, log_var = vae.encoder(np.zeros((6, 28, 28), np.float32))
+    assert mean.shape == log_var.shape == (6, 3)
+
+
+def test_the_decoder_gives_a_logit_for_each_pixel(vae: VAE) -> None:
+    logits = vae.decoder(np.zeros((6, 3), np.float32))
+    assert logits.shape == (6, 28, 28)
+    assert logits.dtype == "float32"
+
+
+def test_logits_are_not_squeezed_into_probabilities(vae: VAE) -> None:
+    logits = vae.decoder(1000 * np.eye(3, dtype=np.float32)).numpy()
+    assert logits.min() < 0
+    assert logits.max() > 1
+
+
+def test_mean_and_log_variance_are_two_outputs_of_either_sign(vae: VAE) -> None:
+    images = 100 * np.random.default_rng(0).random((50, 28, 28), np.float32)
+    mean, log_var = (output.numpy() for output in vae.encoder(images))
+    assert not np.allclose(mean, log_var)
+    assert np.concatenate([mean, log_var]).min() < 0 < np.concatenate([mean, log_var]).max()
+
+
+def test_images_of_a_batch_do_not_change_each_other(vae: VAE) -> None:
+    images = np.random.default_rng(0).random((4, 28, 28), np.float32)
+    together = vae.encoder(images)[0].numpy()
+    alone = np.concatenate([vae.encoder(images[[place]])[0].numpy() for place in range(4)])
+    np.testing.assert_allclose(alone, together, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("latent_dim", "widths"), [(2, (32, 64, 16)), (3, (2, 4, 5)), (1, (1, 1, 1))])
+def test_textbook_has_the_weights_counted_by_hand(latent_dim: int, widths: tuple[int, int, int]) -> None:
+    vae = build_vae("textbook", latent_dim, widths)
+    assert parameters(vae.encoder) == encoder_parameters(latent_dim, *widths)
+    assert parameters(vae.decoder) == decoder_parameters(latent_dim, *widths[:2])
+
+
+def test_textbook_has_the_published_numbers_of_weights() -> None:
+    vae = build_vae("textbook", 2, [32, 64, 16])
+    assert parameters(vae.encoder) == 69_076  # printed by keras.io, generative/vae
+    assert parameters(vae.decoder) == 65_089
+
+
+@pytest.mark.parametrize("widths", [[], [32], [32, 64], [32, 64, 16, 8]])
+def test_textbook_refuses_other_than_three_widths(widths: Sequence[int]) -> None:
+    with pytest.raises(ValueError, match=r"widths = \[.*\]: textbook needs three"):
+        build_vae("textbook", 2, widths)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_textbook_refuses_a_width_of_zero(place: int) -> None:
+    widths = [2, 4, 5]
+    widths[place] = 0
+    with pytest.raises(ValueError, match="0"):
+        build_vae("textbook", 2, widths)
+
+
+def test_a_model_knows_its_latents(vae: VAE) -> None:
+    assert vae.latent_dim == 3
+
+
+def test_weights_come_encoder_first(vae: VAE) -> None:
+    expected = [weight.path for weight in (*vae.encoder.weights, *vae.decoder.weights)]
+    assert [weight.path for weight in vae.variables] == expected
+    assert [weight.path for weight in vae.trainable_variables] == expected
+    assert len(set(map(id, vae.variables))) == 18  # nine layers, kernel and bias
+
+
+def test_a_frozen_layer_keeps_its_place_among_the_weights_only() -> None:
+    vae = build_vae("textbook", 2, [1, 1, 2])
+    mean = vae.encoder.get_layer("mean")
+    mean.trainable = False
+    assert len(vae.variables) == 18
+    trained = {id(weight) for weight in vae.trainable_variables}
+    assert trained == {id(weight) for weight in vae.variables} - {id(weight) for weight in mean.weights}
+
+
+def test_fresh_weights_belong_to_the_seed_of_keras() -> None:
+    first, again, other = seeded(1), seeded(1), seeded(2)
+    assert all(np.array_equal(*pair) for pair in zip(first, again, strict=True))
+    assert not all(np.array_equal(*pair) for pair in zip(first, other, strict=True))
+
+
+FIX_THREADS = """
+import tensorflow as tf
+from vae.model import fix_threads
+fix_threads(1, 3)
+print(tf.config.threading.get_intra_op_parallelism_threads(), tf.config.threading.get_inter_op_parallelism_threads())
+try:
+    tf.random.uniform(())  # refused without a seed if operations are deterministic
+except RuntimeError as error:
+    print(error)
+fix_threads(1, 3)
+try:
+    fix_threads(2, 3)
+except RuntimeError as error:
+    print(error)
+"""
+
+
+def test_threads_are_fixed_before_the_first_operation_and_changing_them_later_is_refused() -> None:
+    done = subprocess.run([sys.executable, "-c", FIX_THREADS], cwd=ROOT, capture_output=True, text=True, check=True)
+    threads, determinism, change = done.stdout.splitlines()
+    assert threads == "1 3"
+    assert "determinism" in determinism
+    assert "Intra op parallelism cannot be modified" in change

@@ -1,0 +1,165 @@
+"""dvc.yaml tells the truth: about imports, parameters, paths and what is tracked where."""
+
+import ast
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+from conftest import ROOT, as_committed
+from ruamel.yaml import YAML
+
+GRAPH: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
+PARAMS: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
+STAGES: dict[str, Any] = GRAPH["stages"]
+
+#: Imports a stage in a fresh process and prints the project files that were loaded.
+LOADED = """
+import importlib, json, os, sys
+importlib.import_module("stages.__main__")
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+files = [module.__file__ for module in list(sys.modules.values()) if getattr(module, "__file__", None)]
+print("LOADED" + json.dumps([os.path.relpath(file) for file in files if file.startswith(os.getcwd() + os.sep)]))
+"""
+
+
+def substituted(text: str) -> str:
+    """`text` as DVC reads it."""
+    values = {key: value for entry in GRAPH["vars"] for key, value in entry.items()}
+    values["model.architecture"] = PARAMS["model"]["architecture"]
+    return re.sub(r"\$\{([\w.]+)\}", lambda match: str(values[match.group(1)]), text)
+
+
+def names(entries: list[Any] | None) -> list[str]:
+    """Paths of a list of outputs, with or without options."""
+    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries or []]
+
+
+def arguments(stage: str) -> dict[str, str]:
+    """Options of a stage's command."""
+    words = shlex.split(substituted(STAGES[stage]["cmd"]))
+    assert words[:4] == ["python", "-m", "stages", stage]
+    return dict(zip(words[4::2], words[5::2], strict=True))
+
+
+def data_deps(stage: str) -> set[str]:
+    return {dep for dep in STAGES[stage]["deps"] if not dep.endswith(".py")}
+
+
+def outs(stage: str) -> list[str]:
+    return [path for kind in ("outs", "metrics", "plots") for path in names(STAGES[stage].get(kind))]
+
+
+def test_stages_are_the_modules() -> None:
+    modules = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__", "__main__"}
+    assert modules == set(STAGES)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_source_deps_are_the_modules_a_fresh_process_loads(stage: str) -> None:
+    every = [f"vae.architectures.{path.stem}" for path in (ROOT / "vae/architectures").glob("[a-z]*.py")]
+    chosen = [f"vae.architectures.{PARAMS['model']['architecture']}"]
+    architectures = every if stage == "check" else chosen if "model" in STAGES[stage].get("params", []) else []
+    command = [sys.executable, "-c", LOADED, f"stages.{stage}", *architectures]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = json.loads(done.stdout.rpartition("LOADED")[2])
+    declared = {substituted(dep) for dep in STAGES[stage]["deps"] if dep.endswith(".py")}
+    assert declared == {path for path in loaded if not path.startswith(".venv")}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_params_are_the_sections_that_run_takes(stage: str) -> None:
+    module = __import__(f"stages.{stage}", fromlist=["run"])
+    taken = {name for name, kind in get_type_hints(module.run).items() if kind.__module__ == "pipeline.params"}
+    if stage == "check":
+        assert STAGES[stage]["params"] == [{"params.yaml": None}]
+        assert taken == {"params"}
+    else:
+        assert set(STAGES[stage].get("params", [])) == taken
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_command_states_each_declared_path_and_no_other(stage: str) -> None:
+    options = arguments(stage)
+    untracked = {options.pop("--record"), options.pop("--state", "state")}
+    assert untracked == {f"runs/{stage}.json", "state"}
+    declared = data_deps(stage) | set(outs(stage))
+    assert sorted(options.values()) == sorted(declared)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_inputs_are_deps_and_outputs_are_outs(stage: str) -> None:
+    module = __import__(f"stages.{stage}", fromlist=["run"])
+    hints = get_type_hints(module.run, include_extras=True)
+    kinds = {name: kind.__metadata__[0] for name, kind in hints.items() if hasattr(kind, "__metadata__")}
+    options = arguments(stage)
+    path_of = {name: options[f"--{name.replace('_', '-')}"] for name in kinds}
+    standing = {"numeric.txt", "data/checked.txt"} - set(outs(stage))
+    assert {path_of[name] for name in kinds if kinds[name] == "input"} | standing == data_deps(stage)
+    written = {path_of[name] for name in kinds if kinds[name] == "output"}
+    assert written | {f"metrics/provenance/{stage}.json"} == set(outs(stage))
+
+
+def test_every_stage_waits_for_the_check_of_the_parameters() -> None:
+    checked = names(STAGES["check"]["outs"])
+    assert all(set(checked) <= data_deps(stage) for stage in STAGES if stage != "check")
+
+
+def test_only_evaluation_and_figures_read_the_test_split() -> None:
+    readers = {stage for stage in STAGES if any("/test" in dep for dep in data_deps(stage))}
+    assert readers == {"evaluate", "summarise", "figures"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_metrics_are_tracked_by_git_and_data_by_dvc(stage: str) -> None:
+    for kind in ("outs", "metrics", "plots"):
+        for entry in STAGES[stage].get(kind, []):
+            path = names([entry])[0]
+            uncached = isinstance(entry, dict) and entry[path].get("cache") is False
+            assert uncached == path.startswith("metrics/")
+            assert path.startswith(("metrics/", "data/"))
+
+
+def test_only_the_cheapest_stage_forgoes_the_run_cache() -> None:
+    """DVC keeps a run only if each uncached output is a stage-level metric or plot."""
+    forgoing = {s for s in STAGES if any(path.startswith("metrics/") for path in names(STAGES[s].get("outs")))}
+    assert forgoing == {"summarise"}
+
+
+def test_init_files_hold_a_docstring_only() -> None:
+    for package in ("pipeline", "stages", "vae", "vae/architectures", "workflow"):
+        body = ast.parse((ROOT / package / "__init__.py").read_text(encoding="utf-8")).body
+        assert len(body) == 1
+        assert isinstance(body[0], ast.Expr)
+
+
+@pytest.mark.parametrize(
+    ("package", "forbidden"), [("vae", ("pipeline", "stages", "workflow")), ("pipeline", ("stages", "workflow"))]
+)
+def test_a_room_imports_only_rooms_below_it(package: str, forbidden: tuple[str, ...]) -> None:
+    for path in (ROOT / package).rglob("*.py"):
+        imported = [
+            name
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+            for name in [getattr(node, "module", None), *(alias.name for alias in node.names)]
+            if name
+        ]
+        assert not [name for name in imported if name.partition(".")[0] in forbidden], path
+
+
+@as_committed("params.yaml", "dvc.yaml", "numeric.txt", "stages", "vae", "pipeline", "dvc.lock", "metrics")
+def test_committed_results_belong_to_this_code_and_these_parameters() -> None:
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "dvc"), "repro", "--dry", "--allow-missing"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip().splitlines()[-1:] == ["Data and pipelines are up to date."], done.stdout + done.stderr

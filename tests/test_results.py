@@ -1,0 +1,66 @@
+"""The committed results are what README and docs/ say, and what the project promises of them."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, as_committed
+
+from vae.fashion_mnist import SHA256
+from workflow import tolerance
+
+METRICS = ROOT / "metrics"
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+
+#: Test ELBO of the textbook model, gray targets, trained on all 60 000 images by its own recipe.
+TEXTBOOK_ELBO = -261.97
+
+committed = as_committed("README.md", "docs", "metrics")
+
+
+@committed
+def test_readme_shows_the_metrics() -> None:
+    evaluation = json.loads((METRICS / "evaluation.json").read_text(encoding="utf-8"))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (validation|test), (gray|binarised) \| (.*) \|$", readme, flags=re.MULTILINE)
+    assert {row[:2] for row in rows} == {(split, targets) for split in evaluation for targets in evaluation[split]}
+    for split, targets, cells in rows:
+        found = evaluation[split][targets]
+        names = ("reconstruction_nats", "kl_nats", "elbo_nats")
+        assert cells.split(" | ") == [f"{found[name]:.2f} ± {found[f'{name}_se']:.2f}" for name in names]
+
+
+@committed
+def test_the_textbook_model_is_as_good_as_the_textbook_s() -> None:
+    evaluation = json.loads((METRICS / "evaluation.json").read_text(encoding="utf-8"))
+    assert abs(evaluation["test"]["gray"]["elbo_nats"] - TEXTBOOK_ELBO) < 3
+
+
+def test_the_data_are_fashion_mnist() -> None:
+    assert json.loads((METRICS / "data.json").read_text(encoding="utf-8"))["sha256"] == SHA256
+
+
+@committed
+def test_the_figures_of_each_image_are_all_there_and_small() -> None:
+    path = METRICS / "per_image.npz"
+    assert path.stat().st_size <= 300_000
+    with np.load(path, allow_pickle=False) as rows:
+        assert np.bincount(rows["split"]).tolist() == [10_000, 10_000]
+        assert all(np.isfinite(rows[name]).all() for name in rows.files)
+
+
+def test_the_tolerance_is_the_largest_difference_that_the_documentation_shows() -> None:
+    page = (ROOT / "docs" / "reproducibility.md").read_text(encoding="utf-8")
+    table = page.partition("## Another processor")[2].partition("## ")[0]
+    differences = [float(line.strip("| ").rpartition("| ")[2]) for line in table.splitlines() if line[:3] == "| `"]
+    assert max(differences) == pytest.approx(tolerance.LARGEST_MEASURED_NATS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_pictures_exist_and_nothing_is_left_open(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert "@@" not in text
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert target.startswith("https://") or (page.parent / target).exists(), target

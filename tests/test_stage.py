@@ -1,0 +1,595 @@
+"""The runner of stages: tiny stages in a project of their own, run by the real `python -m stages`."""
+
+import hashlib
+import json
+import os
+import platform
+import re
+import select
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+from conftest import PARAMS, ROOT
+from ruamel.yaml import YAML
+
+from pipeline.environment import instruction_set
+
+#: Paths that the stage of `Sample` is given, and the ones that every stage is given.
+PATHS = {
+    "source": "data/source",
+    "result": "data/result.txt",
+    "checked": "data/checked.txt",
+    "numeric": "numeric.txt",
+    "provenance": "metrics/provenance/sample.json",
+    "record": "runs/sample.json",
+}
+
+HEAD = """\
+import os, signal, sys, time
+from pathlib import Path
+from pipeline.errors import StageError
+from pipeline.files import atomic
+from pipeline.params import Model, Params, Threads, Train
+from pipeline.stage import Input, Output, Resumable
+
+"""
+
+RUN = "def run(train: Train, source: Input, result: Output) -> None:"
+
+#: Writes the sum of its input, times a parameter.
+SUM = f"""
+{RUN}
+    total = sum(int(file.read_text()) for file in sorted(source.iterdir()))
+    with atomic(result) as partial:
+        partial.write_text(str(total * train.epochs))
+"""
+
+RESTORE = "`git restore dvc.lock metrics && dvc checkout`"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A project with one stage, `sample`."""
+
+    folder: Path
+
+    def write_stage(self, code: str) -> None:
+        (self.folder / "stages" / "sample.py").write_text(HEAD + dedent(code), encoding="utf-8")
+
+    def edit(self, name: str, before: str, after: str) -> None:
+        """Replaces the one occurrence of a text in a file."""
+        text = (self.folder / name).read_text(encoding="utf-8")
+        assert text.count(before) == 1
+        (self.folder / name).write_text(text.replace(before, after), encoding="utf-8")
+
+    def command(self, paths: Mapping[str, str]) -> list[str]:
+        options = [word for name, path in paths.items() for word in (f"--{name}", path)]
+        return [sys.executable, "-m", "stages", "sample", *options]
+
+    def environment(self, more: Mapping[str, str]) -> dict[str, str]:
+        return {name: value for name, value in os.environ.items() if not name.startswith("DVC_")} | dict(more)
+
+    def run(self, paths: Mapping[str, str] = PATHS, **env: str) -> subprocess.CompletedProcess[str]:
+        """Runs the stage to its end."""
+        return subprocess.run(
+            self.command(paths),
+            cwd=self.folder,
+            env=self.environment(env),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    @contextmanager
+    def started(self, *command: str, paths: Mapping[str, str] = PATHS, **env: str) -> Iterator["Running"]:
+        """The stage, or `command`, while it runs: it says `ready PID` and waits for the end of its input."""
+        with subprocess.Popen(
+            command or self.command(paths),
+            cwd=self.folder,
+            env=self.environment(env),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell ignores it
+        ) as process:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            if not said.startswith("ready "):
+                pytest.fail(f"the stage said {said!r} and {process.communicate()[1]}")
+            yield Running(process, int(said.split()[1]))
+
+    def json(self, name: str) -> Any:
+        return json.loads((self.folder / name).read_text(encoding="utf-8"))
+
+    def results(self) -> list[str]:
+        """Files that a run of the stage may leave."""
+        folders = [self.folder / name for name in ("data", "metrics", "runs", "state")]
+        files = sorted(file for folder in folders for file in folder.rglob("*") if file.is_file())
+        names = [str(file.relative_to(self.folder)) for file in files]
+        return [name for name in names if not name.startswith("data/source/") and name != "data/checked.txt"]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A stage that said it is ready."""
+
+    process: subprocess.Popen[str]
+    pid: int  # the stage's own, also where a shell or another parent started it
+
+
+#: What a stage does to say that it is ready and to wait.
+WAIT = 'print(f"ready {os.getpid()}", flush=True); sys.stdin.read()'
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Sample:
+    """A project with the real pipeline/, vae/ and entry point, and the stage SUM."""
+    folder = tmp_path / "a project"
+    (folder / "stages").mkdir(parents=True)
+    for package in ("pipeline", "vae"):
+        shutil.copytree(ROOT / package, folder / package)
+    for file in ("stages/__init__.py", "stages/__main__.py", "numeric.txt"):
+        shutil.copy(ROOT / file, folder / file)
+    shutil.copy(PARAMS, folder / "params.yaml")
+    (folder / "data" / "source").mkdir(parents=True)
+    (folder / "data" / "checked.txt").write_text("checked", encoding="utf-8")
+    for name, number in (("one", 1), ("two", 20)):
+        (folder / "data" / "source" / name).write_text(str(number), encoding="utf-8")
+    project = Sample(folder)
+    project.write_stage(SUM)
+    return project
+
+
+def refused(done: subprocess.CompletedProcess[str], *expected: str) -> None:
+    """Proves that the stage ended with a sentence that names what is expected and how to restore."""
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.stderr.startswith("\nsample: "), done.stderr
+    for text in (*expected, RESTORE):
+        assert text in done.stderr
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# ---- a run that succeeds
+
+
+def test_stage_gets_its_sections_and_paths(sample: Sample) -> None:
+    sample.write_stage("""
+        def run(threads: Threads, train: Train, source: Input, result: Output) -> None:
+            result.write_text(f"{type(threads).__name__} {threads.inter_op} {train.beta} {source!r} {result!r}")
+    """)
+    done = sample.run()
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    said = "Threads 1 1.0 PosixPath('data/source') PosixPath('data/result.txt')"
+    assert (sample.folder / "data/result.txt").read_text(encoding="utf-8") == said
+
+
+def test_stage_may_ask_for_all_params(sample: Sample) -> None:
+    sample.write_stage("""
+        def run(params: Params, source: Input, result: Output) -> None:
+            result.write_text(f"{params.model.latent_dim} {params.threads.inter_op}")
+    """)
+    assert sample.run().returncode == 0
+    assert (sample.folder / "data/result.txt").read_text(encoding="utf-8") == "2 1"
+    [record] = sample.json(PATHS["provenance"])
+    assert "vae/architectures/textbook.py" in record["sources"]
+
+
+def test_option_is_named_as_the_argument_with_dashes(sample: Sample) -> None:
+    sample.write_stage("def run(test_set: Input, result: Output) -> None:\n    result.write_text(str(test_set))")
+    paths = {"test-set": "data/source"} | {name: path for name, path in PATHS.items() if name != "source"}
+    assert sample.run(paths).returncode == 0
+    assert (sample.folder / "data/result.txt").read_text(encoding="utf-8") == "data/source"
+
+
+def test_provenance_is_what_the_stage_worked_from_and_made(sample: Sample) -> None:
+    assert sample.run().returncode == 0
+    [record] = sample.json(PATHS["provenance"])
+    assert set(record) == {"stage", "sources", "params", "inputs", "outputs"}
+    assert record["stage"] == "sample"
+    assert set(record["params"]) == {"train"}
+    assert record["params"]["train"]["epochs"] == 30
+    assert set(record["inputs"]) == {"data/checked.txt", "data/source/one", "data/source/two", "numeric.txt"}
+    assert set(record["outputs"]) == {"data/result.txt"}
+    hashes = {**record["sources"], **record["inputs"], **record["outputs"]}
+    assert hashes == {name: sha256(sample.folder / name) for name in hashes}
+
+
+def test_provenance_lists_every_module_the_process_loaded(sample: Sample) -> None:
+    sample.write_stage("""
+        import vae.fashion_mnist
+
+        def run(result: Output) -> None:
+            files = (getattr(module, "__file__", None) for module in sys.modules.values())
+            result.write_text("\\n".join(os.path.relpath(file) for file in files if file))
+    """)
+    assert sample.run({name: path for name, path in PATHS.items() if name != "source"}).returncode == 0
+    loaded = (sample.folder / "data/result.txt").read_text(encoding="utf-8").splitlines()
+    [record] = sample.json(PATHS["provenance"])
+    assert sorted(record["sources"]) == sorted({file for file in loaded if not file.startswith("..")})
+
+
+def test_provenance_names_the_architecture_in_use_only(sample: Sample) -> None:
+    shutil.copy(sample.folder / "vae/architectures/textbook.py", sample.folder / "vae/architectures/other.py")
+    sample.edit("params.yaml", "architecture: textbook", "architecture: other")
+    sample.write_stage("def run(model: Model, source: Input, result: Output) -> None: result.write_text('x')")
+    assert sample.run().returncode == 0
+    [record] = sample.json(PATHS["provenance"])
+    names = {name for name in record["sources"] if name.startswith("vae/architectures/")}
+    assert names == {"vae/architectures/__init__.py", "vae/architectures/other.py"}
+
+
+def test_provenance_has_the_same_bytes_again_and_elsewhere(sample: Sample, tmp_path: Path) -> None:
+    elsewhere = Sample(tmp_path / "elsewhere")
+    shutil.copytree(sample.folder, elsewhere.folder)
+    provenance = []
+    for project in (sample, sample, elsewhere):
+        assert project.run().returncode == 0
+        provenance.append((project.folder / PATHS["provenance"]).read_bytes())
+    assert provenance[0] == provenance[1] == provenance[2]
+
+
+def test_provenance_states_params_as_they_were_used(sample: Sample) -> None:
+    sample.edit("params.yaml", "learning_rate: 1.0e-3", "learning_rate: 0.00123456789")
+    assert sample.run().returncode == 0
+    [record] = sample.json(PATHS["provenance"])
+    assert record["params"]["train"]["learning_rate"] == 0.00123456789
+
+
+def test_run_record_tells_what_only_this_run_knows(sample: Sample) -> None:
+    sample.write_stage("""
+        def run(source: Input, result: Output) -> None:
+            held = os.urandom(1) * (100 * 2**20)
+            result.write_text(str(len(held)))
+    """)
+    assert sample.run().returncode == 0
+    record = sample.json(PATHS["record"])
+    names = ("h5py", "keras", "matplotlib", "numpy", "tensorflow", "tensorflow-datasets")
+    assert record["packages"] == {name: metadata.version(name) for name in names}
+    assert record["python"] == platform.python_version()
+    assert record["instruction_set"] == instruction_set()
+    assert record["processors"] == os.cpu_count()
+    assert 0 < record["seconds"] < 120
+    assert 100 < record["peak_memory_mib"] < 100 * 1024, "not in MiB"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", record["ended"])
+
+
+def test_run_record_has_the_digest_of_the_provenance(sample: Sample) -> None:
+    assert sample.run().returncode == 0
+    [record] = sample.json(PATHS["provenance"])
+    del record["outputs"]
+    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    assert sample.json(PATHS["record"])["digest"] == digest
+
+
+def test_what_libraries_say_while_they_load_is_kept_back(sample: Sample) -> None:
+    sample.write_stage("os.write(2, b'noise')\n" + SUM)
+    done = sample.run()
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_libraries_say_is_shown_when_they_fail_to_load(sample: Sample) -> None:
+    sample.write_stage("os.write(2, b'the reason')\nimport absent_module\n" + SUM)
+    done = sample.run()
+    assert done.returncode != 0
+    assert "the reason" in done.stderr
+    assert "absent_module" in done.stderr
+
+
+# ---- a run that is refused or fails
+
+
+def test_bad_param_is_refused(sample: Sample) -> None:
+    sample.edit("params.yaml", "epochs: 30", "epochs: 0")
+    refused(sample.run(), "train.epochs = 0: it should be greater than or equal to 1")
+    assert sample.results() == []
+
+
+def test_bad_param_of_a_section_that_the_stage_does_not_read_is_not_its_matter(sample: Sample) -> None:
+    sample.edit("params.yaml", "latent_dim: 2", "latent_dim: 0")
+    assert sample.run().returncode == 0
+
+
+def test_absent_params_are_refused(sample: Sample) -> None:
+    (sample.folder / "params.yaml").unlink()
+    refused(sample.run(), "params.yaml")
+    assert sample.results() == []
+
+
+def test_missing_input_is_refused(sample: Sample) -> None:
+    shutil.rmtree(sample.folder / "data/source")
+    refused(sample.run(), "data/source is missing")
+    assert sample.results() == []
+
+
+def test_output_that_the_stage_did_not_write_is_refused(sample: Sample) -> None:
+    sample.write_stage(f"{RUN} pass")
+    refused(sample.run(), "data/result.txt is missing")
+    assert sample.results() == []
+
+
+def failing(failure: str) -> str:
+    """A stage that fails when half of its output is written."""
+    return f"""
+{RUN}
+    with atomic(result) as partial:
+        partial.write_text("half")
+        {failure}
+"""
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        ("raise StageError('beta is too wide')", "sample: beta is too wide\n"),
+        ("raise FloatingPointError('kl is nan at step 7')", "sample: kl is nan at step 7\n"),
+        ("raise PermissionError(13, 'Permission denied', 'data/x')", "Permission denied: 'data/x'"),
+        ("(partial / 'x').write_text('')", "Not a directory"),
+    ],
+)
+def test_failure_is_a_sentence_and_leaves_what_was(sample: Sample, failure: str, said: str) -> None:
+    (sample.folder / "data/result.txt").write_text("old", encoding="utf-8")
+    sample.write_stage(failing(failure))
+    refused(sample.run(), said)
+    assert sample.results() == ["data/result.txt"]
+    assert (sample.folder / "data/result.txt").read_text(encoding="utf-8") == "old"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device of a full disk is Linux's")
+def test_full_disk_is_a_sentence_that_says_what_to_do(sample: Sample) -> None:
+    sample.write_stage(failing("Path('/dev/full').write_text('x')"))
+    refused(sample.run(), "No space left on device", "make room", "dvc repro")
+    assert sample.results() == []
+
+
+def test_folder_that_cannot_be_made_is_a_sentence(sample: Sample) -> None:
+    (sample.folder / "data/occupied").write_text("", encoding="utf-8")
+    refused(sample.run({**PATHS, "result": "data/occupied/result.txt"}), "data/occupied")
+    assert sample.results() == ["data/occupied"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_folder_without_permission_is_a_sentence(sample: Sample) -> None:
+    (sample.folder / "data/closed").mkdir(mode=0o500)
+    refused(sample.run({**PATHS, "result": "data/closed/result.txt"}), "Permission denied", "mend the permissions")
+
+
+def test_other_version_than_stated_is_refused(sample: Sample) -> None:
+    sample.edit("numeric.txt", f"numpy {metadata.version('numpy')}", "numpy 0.1")
+    refused(sample.run(), "numeric.txt states numpy 0.1", "make setup")
+    assert sample.results() == []
+
+
+def test_missing_paths_are_refused_by_name(sample: Sample) -> None:
+    done = sample.run({})
+    assert done.returncode == 2
+    assert f"required: {', '.join(f'--{name}' for name in PATHS)}\n" in done.stderr
+    assert sample.results() == []
+
+
+def test_unknown_and_shortened_options_are_refused_by_name(sample: Sample) -> None:
+    done = sample.run({**PATHS, "unknown": "x", "resul": "y"})
+    assert done.returncode == 2
+    assert "unrecognized arguments: --unknown x --resul y\n" in done.stderr
+    assert sample.results() == []
+
+
+# ---- edits made meanwhile
+
+
+@pytest.mark.parametrize("name", ["data/source/one", "numeric.txt", "stages/sample.py"])
+def test_input_or_source_edited_meanwhile_is_refused(sample: Sample, name: str) -> None:
+    sample.write_stage(SUM + f"    with open({name!r}, 'a') as handle: handle.write('\\n')\n")
+    refused(sample.run(), f"{name} changed while stage sample ran")
+    assert sample.results() == ["data/result.txt"]
+
+
+def edits_params(before: str, after: str) -> str:
+    """The stage SUM, at whose end somebody edits params.yaml."""
+    return SUM + f"    path = Path('params.yaml'); path.write_text(path.read_text().replace({before!r}, {after!r}))\n"
+
+
+def test_param_edited_meanwhile_is_refused(sample: Sample) -> None:
+    sample.write_stage(edits_params("epochs: 30", "epochs: 31"))
+    done = sample.run()
+    refused(done, "train")
+    assert sample.results() == ["data/result.txt"]
+
+
+def test_param_that_the_stage_does_not_read_may_be_edited_meanwhile(sample: Sample) -> None:
+    sample.write_stage(edits_params("latent_dim: 2", "latent_dim: 3"))
+    assert sample.run().returncode == 0
+
+
+def test_input_added_meanwhile_is_refused(sample: Sample) -> None:
+    sample.write_stage(SUM + "    (source / 'three').write_text('300')\n")
+    refused(sample.run(), "data/source/three")
+
+
+def test_module_loaded_by_a_computed_name_is_refused(sample: Sample) -> None:
+    sample.write_stage(SUM + "    __import__('vae.' + 'fashion_mnist')\n")
+    refused(sample.run(), "sample used vae/__init__.py, vae/fashion_mnist.py, which its provenance does not record")
+
+
+# ---- interruption, kills and unfinished work
+
+RESUMABLE = """
+import numpy as np
+
+def run(train: Train, source: Input, result: Output, state: Resumable) -> None:
+    with state.held():
+        arrays = state.load() or {"epoch": np.array(0)}
+        for epoch in range(int(arrays["epoch"]), 3):
+            state.save({"epoch": np.array(epoch + 1)})
+            if epoch == 1 and os.environ.get("STOP"):
+                {WAIT}
+        with atomic(result) as partial:
+            partial.write_text(f"resumed after {arrays['epoch']}")
+""".replace("{WAIT}", WAIT)
+
+WITH_STATE = {**PATHS, "state": "state"}
+
+
+def resumed(sample: Sample) -> str:
+    """Runs the stage to its end and returns what it wrote."""
+    done = sample.run(WITH_STATE)
+    assert done.returncode == 0, done.stderr
+    return (sample.folder / "data/result.txt").read_text(encoding="utf-8")
+
+
+def test_interrupted_stage_says_so_and_leaves_no_half_file(sample: Sample) -> None:
+    sample.write_stage(failing(WAIT))
+    with sample.started() as running:
+        running.process.send_signal(signal.SIGINT)
+        _, said = running.process.communicate()
+        assert running.process.returncode == 130
+    assert said.startswith("\nsample: interrupted; `dvc repro` takes it up again")
+    assert "Traceback" not in said
+    assert sample.results() == []
+
+
+def test_stage_interrupted_while_libraries_load_says_so(sample: Sample) -> None:
+    sample.write_stage(f"{WAIT}\n{SUM}")
+    with sample.started() as running:
+        running.process.send_signal(signal.SIGINT)
+        _, said = running.process.communicate()
+        assert running.process.returncode == 130
+    assert "interrupted" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_stage_resumes_where_it_was(sample: Sample, number: signal.Signals) -> None:
+    sample.write_stage(RESUMABLE)
+    with sample.started(paths=WITH_STATE, STOP="1") as running:
+        running.process.send_signal(number)
+        running.process.communicate()
+        assert running.process.returncode != 0
+    assert resumed(sample) == "resumed after 2"
+
+
+def test_finished_stage_starts_anew(sample: Sample) -> None:
+    sample.write_stage(RESUMABLE)
+    assert [resumed(sample), resumed(sample)] == ["resumed after 0", "resumed after 0"]
+    assert list((sample.folder / "state").glob("*.npz")) == []
+
+
+def test_stage_with_other_params_does_not_resume(sample: Sample) -> None:
+    sample.write_stage(RESUMABLE)
+    with sample.started(paths=WITH_STATE, STOP="1") as running:
+        running.process.kill()
+    sample.edit("params.yaml", "epochs: 30", "epochs: 31")
+    assert resumed(sample) == "resumed after 0"
+
+
+def test_second_stage_is_refused_by_the_pid_of_the_first(sample: Sample) -> None:
+    sample.write_stage(RESUMABLE)
+    with sample.started(paths=WITH_STATE, STOP="1") as first:
+        refused(sample.run(WITH_STATE), f"held by process {first.pid}")
+        _, said = first.process.communicate()
+        assert first.process.returncode == 0, said
+
+
+# ---- the end of the dvc that started the stage
+
+#: What dvc does: starts a command and waits.
+DVC = "import subprocess, sys; subprocess.run(sys.argv[1:])"
+
+
+@contextmanager
+def started_by_dvc(sample: Sample, *command: str) -> Iterator[Running]:
+    """The stage, started by `command`, as a child of another process."""
+    with sample.started(sys.executable, "-c", DVC, *command, DVC_STAGE="sample") as running:
+        assert running.pid != running.process.pid
+        try:
+            yield running
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(running.pid, signal.SIGKILL)
+
+
+def in_shell(sample: Sample, shell: list[str]) -> list[str]:
+    """The stage's command in a shell as dvc uses it, with what dvc.yaml puts before `python`."""
+    graph = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
+    before, _, _ = graph["stages"]["train"]["cmd"].partition("python -m stages")
+    return [*shell, "-c", before + shlex.join(sample.command(PATHS))]
+
+
+def ended(running: Running) -> bool:
+    """Whether all who have the stage's output open are gone, waiting for that if need be."""
+    assert running.process.stdout is not None
+    readable, _, _ = select.select([running.process.stdout], [], [], 20)
+    return bool(readable) and running.process.stdout.read() == ""
+
+
+SHELLS = [pytest.param(["/bin/sh"], id="sh")]
+if bash := shutil.which("bash"):
+    SHELLS.append(pytest.param([bash, "--noprofile", "--norc"], id="bash"))
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_stage_ends_when_its_dvc_is_killed(sample: Sample, shell: list[str]) -> None:
+    sample.write_stage(f"{RUN}\n    {WAIT}\n    result.write_text('written by an orphan')")
+    with started_by_dvc(sample, *in_shell(sample, shell)) as running:
+        running.process.kill()
+        assert ended(running)
+    assert sample.results() == []
+
+
+def test_stage_ends_when_its_dvc_is_killed_while_libraries_load(sample: Sample) -> None:
+    ready = "print(f'ready {os.getpid()}', flush=True)"
+    sample.write_stage(f"{ready}\nsys.stdin.readline()\n{RUN}\n    sys.stdin.read()")
+    with started_by_dvc(sample, *sample.command(PATHS)) as running:
+        running.process.kill()
+        running.process.wait()
+        assert running.process.stdin is not None
+        running.process.stdin.write("loaded\n")
+        running.process.stdin.flush()
+        assert ended(running)
+
+
+def test_stage_ends_when_its_dvc_vanishes_while_it_is_looked_at(sample: Sample) -> None:
+    ready, wait = WAIT.split("; ")
+    sample.write_stage(f"""
+import psutil
+
+def vanished(process):
+    raise psutil.NoSuchProcess(process.pid)
+
+{RUN}
+    {ready}
+    psutil.Process.status = vanished
+    {wait}
+""")
+    with started_by_dvc(sample, *sample.command(PATHS)) as running:
+        assert ended(running)
+
+
+def test_stage_of_a_living_dvc_works_to_its_end(sample: Sample) -> None:
+    sample.write_stage(f"{RUN}\n    {WAIT}\n    result.write_text('done')")
+    with started_by_dvc(sample, *in_shell(sample, ["/bin/sh"])) as running:
+        running.process.communicate()
+    assert sample.results() == sorted([PATHS["result"], PATHS["provenance"], PATHS["record"]])
+
+
+def test_stage_that_no_dvc_started_is_not_watched(sample: Sample) -> None:
+    sample.write_stage(f"import threading\n{RUN} result.write_text(str(threading.enumerate()))")
+    for env, threads in (({}, 1), ({"DVC_STAGE": "sample"}, 2)):
+        assert sample.run(**env).returncode == 0
+        assert (sample.folder / "data/result.txt").read_text(encoding="utf-8").count("Thread(") == threads

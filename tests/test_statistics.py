@@ -1,0 +1,108 @@
+"""Means over images and their errors, and the grid that figures of an image lie on."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from vae.statistics import GRID_NATS, losses_of, mean_and_error, on_grid, summarise
+
+Figures = dict[str, NDArray[np.float32]]
+
+#: Far above the loss of any image: 784 pixels at 30 nats each.
+NATS = st.floats(0, 2**15, width=32)
+
+
+@pytest.fixture
+def figures() -> Figures:
+    """Three images; gray losses that balance each other, binarised losses that do not."""
+    return {
+        "gray_reconstruction_nats": np.array([1, 2, 3], np.float32),
+        "gray_kl_nats": np.array([5, 4, 3], np.float32),
+        "binarised_reconstruction_nats": np.array([10, 20, 60], np.float32),
+        "binarised_kl_nats": np.array([1, 1, 1], np.float32),
+    }
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 1000])
+def test_mean_and_error_of_an_arithmetic_series_are_their_closed_forms(count: int) -> None:
+    mean, error = mean_and_error(np.arange(1, count + 1, dtype=np.float32))
+    assert mean == pytest.approx((count + 1) / 2, rel=1e-12)
+    assert error == pytest.approx(math.sqrt((count + 1) / 12), rel=1e-12)  # s^2 = n (n + 1) / 12
+
+
+def test_equal_figures_have_no_error() -> None:
+    assert mean_and_error(np.full(7, 2.5, np.float32)) == (2.5, 0)
+
+
+def test_a_mean_of_many_float32_figures_is_taken_in_float64() -> None:
+    figures = np.tile(np.float32([2**24, 1]), 50_000)  # in float32, 2^24 + 1 = 2^24
+    assert mean_and_error(figures)[0] == (2**24 + 1) / 2
+
+
+def test_the_error_is_the_deviation_of_the_mean_over_repetitions() -> None:
+    repetitions, count = 4000, 20
+    draws = np.random.default_rng(0).normal(3, 2, (repetitions, count))
+    errors = np.array([mean_and_error(draw)[1] for draw in draws])
+    exact = 2 / math.sqrt(count)
+    assert np.mean(errors**2) == pytest.approx(exact**2, rel=5 * math.sqrt(2 / (repetitions * (count - 1))))
+
+
+@given(nats=NATS)
+@settings(deadline=None, derandomize=True)
+def test_the_grid_is_met_exactly_and_within_half_a_step(nats: float) -> None:
+    rounded = on_grid(np.array([nats], np.float32))
+    assert rounded.dtype == np.float32
+    assert (Fraction(float(rounded[0])) / Fraction(GRID_NATS)).denominator == 1
+    assert abs(Fraction(float(rounded[0])) - Fraction(nats)) <= Fraction(GRID_NATS) / 2
+
+
+@given(nats=NATS)
+@settings(deadline=None, derandomize=True)
+def test_figures_on_the_grid_stay(nats: float) -> None:
+    once = on_grid(np.array([nats], np.float32))
+    np.testing.assert_array_equal(on_grid(once), once)
+
+
+def test_a_mean_of_figures_on_the_grid_is_the_same_in_any_order() -> None:
+    generator = np.random.default_rng(0)
+    figures = on_grid(generator.gamma(4, 60, 10_000).astype(np.float32))
+    exact = sum(map(Fraction, figures.tolist())) / figures.size
+    for _ in range(5):
+        assert mean_and_error(generator.permutation(figures))[0] == float(exact)
+
+
+@given(reconstruction=NATS, kl=NATS)
+@settings(deadline=None, derandomize=True)
+def test_the_elbo_of_figures_on_the_grid_is_exact(reconstruction: float, kl: float) -> None:
+    terms = on_grid(np.array([reconstruction, kl], np.float32))
+    elbo = losses_of({"gray_reconstruction_nats": terms[:1], "gray_kl_nats": terms[1:]}, "gray")["elbo_nats"]
+    assert Fraction(float(elbo[0])) == -sum(map(Fraction, terms.tolist()))
+
+
+def test_the_elbo_is_the_negative_sum_of_the_losses(figures: Figures) -> None:
+    losses = losses_of(figures, "binarised")
+    assert losses["reconstruction_nats"].tolist() == [10, 20, 60]
+    assert losses["kl_nats"].tolist() == [1, 1, 1]
+    assert losses["elbo_nats"].tolist() == [-11, -21, -61]
+
+
+def test_a_summary_holds_the_mean_and_error_of_each_loss_of_each_kind_of_targets(figures: Figures) -> None:
+    summary = summarise(figures)
+    names = {"reconstruction_nats", "kl_nats", "elbo_nats"}
+    assert set(summary) == {"gray", "binarised"}
+    for means in summary.values():
+        assert set(means) == names | {f"{name}_se" for name in names}
+    assert summary["gray"]["kl_nats"] == 4
+    assert summary["binarised"]["elbo_nats"] == -31
+    assert summary["binarised"]["reconstruction_nats_se"] == pytest.approx(math.sqrt(700 / 3))
+
+
+def test_the_error_of_the_elbo_is_that_of_the_sum_of_each_image(figures: Figures) -> None:
+    gray = summarise(figures)["gray"]
+    assert gray["reconstruction_nats_se"] == gray["kl_nats_se"] == pytest.approx(1 / math.sqrt(3))
+    assert gray["elbo_nats_se"] == 0

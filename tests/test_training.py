@@ -1,0 +1,297 @@
+"""Training against a gradient step in numpy, and what must not change its result."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+from numpy.typing import NDArray
+
+from vae import training
+from vae.datasets import epoch_order
+from vae.model import VAE
+from vae.noise import binarise, latent_noise
+from vae.training import Losses, Recipe, Trainer
+
+Array = NDArray[np.floating]
+
+COUNT, BATCH, STEPS, LATENTS = 9, 4, 2, 2
+RECIPE = Recipe(
+    seed=5,
+    binarised=False,
+    epochs=3,
+    batch_size=BATCH,
+    learning_rate=0.01,
+    schedule="constant",
+    beta=1.0,
+    kl_warmup_epochs=0,
+)
+
+
+@pytest.fixture
+def images() -> NDArray[np.float32]:
+    return np.random.default_rng(0).random((COUNT, 2, 3), np.float32)
+
+
+def linear_vae() -> VAE:
+    """Images of 2 x 3 pixels, two latents, one dense layer for each of mean, log_var and logits; always the same."""
+    keras.utils.set_random_seed(0)
+    image, latent = keras.Input((2, 3)), keras.Input((LATENTS,))
+    hidden = layers.Flatten()(image)
+    encoder = keras.Model(image, [layers.Dense(LATENTS)(hidden), layers.Dense(LATENTS)(hidden)])
+    decoder = keras.Model(latent, layers.Reshape((2, 3))(layers.Dense(6)(latent)))
+    return VAE(encoder, decoder)
+
+
+def trainer_of(images: NDArray[np.float32], recipe: Recipe = RECIPE) -> Trainer:
+    return Trainer(linear_vae(), images, recipe)
+
+
+def train(trainer: Trainer, epochs: Sequence[int]) -> list[Losses]:
+    return [losses for epoch in epochs for losses in trainer.run_epoch(epoch)]
+
+
+def weights_of(trainer: Trainer) -> list[Array]:
+    return trainer.state()[: len(trainer.vae.variables)]
+
+
+def assert_same_bytes(first: Sequence[Array], second: Sequence[Array]) -> None:
+    assert [array.tobytes() for array in first] == [array.tobytes() for array in second]
+
+
+def batch_and_noise(images: Array, recipe: Recipe, step: int) -> tuple[Array, Array]:
+    """What step number `step` of training sees, in float64: flat images and latent noise."""
+    epoch, within = divmod(step, STEPS)
+    order = epoch_order(COUNT, recipe.seed, epoch)[within * BATCH : (within + 1) * BATCH]
+    noise = latent_noise(BATCH, LATENTS, recipe.seed, tf.constant(step, tf.int64)).numpy()
+    return images[order].reshape(BATCH, -1).astype(np.float64), noise.astype(np.float64)
+
+
+def losses_and_gradient(
+    weights: Sequence[Array], images: Array, noise: Array, kl_weight: float
+) -> tuple[float, float, list[Array]]:
+    """Reconstruction loss and KL of a batch, and the gradient of their weighted sum, by the chain rule."""
+    to_mean, mean_bias, to_log_var, log_var_bias, to_logits, logit_bias = weights
+    mean, log_var = images @ to_mean + mean_bias, images @ to_log_var + log_var_bias
+    deviation = np.exp(log_var / 2)
+    latent = mean + deviation * noise
+    logits = latent @ to_logits + logit_bias
+    reconstruction = (np.logaddexp(0, logits) - images * logits).sum() / BATCH
+    kl = (mean**2 + deviation**2 - 1 - log_var).sum() / 2 / BATCH
+
+    by_logits = (1 / (1 + np.exp(-logits)) - images) / BATCH
+    by_latent = by_logits @ to_logits.T
+    by_mean = by_latent + kl_weight * mean / BATCH
+    by_log_var = by_latent * noise * deviation / 2 + kl_weight * (deviation**2 - 1) / 2 / BATCH
+    gradient = []
+    for inputs, by_outputs in ((images, by_mean), (images, by_log_var), (latent, by_logits)):
+        gradient += [inputs.T @ by_outputs, by_outputs.sum(axis=0)]
+    return float(reconstruction), float(kl), gradient
+
+
+def trained_by_numpy(
+    weights: Sequence[Array], images: Array, recipe: Recipe, kl_weights: Sequence[float], rates: Sequence[float]
+) -> tuple[list[Array], list[float], list[float]]:
+    """Weights after a step for each KL weight and rate, and the losses before each; Adam (Kingma and Ba 2015)."""
+    weights = [array.astype(np.float64) for array in weights]
+    first, second = [[np.zeros_like(array) for array in weights] for _ in range(2)]
+    reconstructions, kls = [], []
+    for step, (kl_weight, rate) in enumerate(zip(kl_weights, rates, strict=True)):
+        batch, noise = batch_and_noise(images, recipe, step)
+        reconstruction, kl, gradient = losses_and_gradient(weights, batch, noise, kl_weight)
+        reconstructions.append(reconstruction)
+        kls.append(kl)
+        for place, slope in enumerate(gradient):
+            first[place] = 0.9 * first[place] + 0.1 * slope
+            second[place] = 0.999 * second[place] + 0.001 * slope**2
+            mean, square = first[place] / (1 - 0.9 ** (step + 1)), second[place] / (1 - 0.999 ** (step + 1))
+            weights[place] = weights[place] - rate * mean / (np.sqrt(square) + 1e-7)
+    return weights, reconstructions, kls
+
+
+def assert_trained_like_numpy(
+    images: NDArray[np.float32], recipe: Recipe, kl_weights: Sequence[float], rates: Sequence[float]
+) -> None:
+    trainer = trainer_of(images, recipe)
+    weights, reconstructions, kls = trained_by_numpy(weights_of(trainer), images, recipe, kl_weights, rates)
+    found = train(trainer, range(recipe.epochs))
+    np.testing.assert_allclose(np.concatenate([losses.reconstruction for losses in found]), reconstructions, 1e-5)
+    np.testing.assert_allclose(np.concatenate([losses.kl for losses in found]), kls, 1e-4)
+    for array, expected in zip(weights_of(trainer), weights, strict=True):
+        np.testing.assert_allclose(array, expected, atol=2e-5)  # a step moves a weight by up to 1e-2
+
+
+def test_the_gradient_of_the_first_step_is_that_of_the_chain_rule(images: NDArray[np.float32]) -> None:
+    trainer = trainer_of(images, replace(RECIPE, beta=0.5))
+    _, _, gradient = losses_and_gradient(weights_of(trainer), *batch_and_noise(images, RECIPE, 0), kl_weight=0.5)
+    before = trainer.state()
+    trainer._step(tf.constant(images[epoch_order(COUNT, RECIPE.seed, 0)[:BATCH]]), tf.constant(0, tf.int64))
+    momenta = trainer.state()[-2 * len(gradient) :: 2]  # Adam's first moment after a step: a tenth of the gradient
+    for momentum, expected in zip(momenta, gradient, strict=True):
+        np.testing.assert_allclose(momentum / 0.1, expected, rtol=1e-4, atol=1e-6)
+    assert all(np.all(array == 0) for array in before[-2 * len(gradient) :])
+
+
+def test_the_first_step_is_adams_closed_form(images: NDArray[np.float32]) -> None:
+    trainer = trainer_of(images)
+    before = weights_of(trainer)
+    _, _, gradient = losses_and_gradient(before, *batch_and_noise(images, RECIPE, 0), kl_weight=1.0)
+    trainer._step(tf.constant(images[epoch_order(COUNT, RECIPE.seed, 0)[:BATCH]]), tf.constant(0, tf.int64))
+    for old, new, slope in zip(before, weights_of(trainer), gradient, strict=True):
+        np.testing.assert_allclose(new - old, -0.01 * slope / (np.abs(slope) + 1e-7), rtol=1e-3, atol=1e-6)
+
+
+def test_epochs_of_steps_are_those_of_numpy(images: NDArray[np.float32]) -> None:
+    assert_trained_like_numpy(images, RECIPE, kl_weights=[1] * 6, rates=[0.01] * 6)
+
+
+def test_the_weight_of_the_kl_warms_up_step_by_step_over_epochs(images: NDArray[np.float32]) -> None:
+    recipe = replace(RECIPE, beta=2.0, kl_warmup_epochs=2)
+    assert_trained_like_numpy(images, recipe, kl_weights=[0.5, 1, 1.5, 2, 2, 2], rates=[0.01] * 6)
+
+
+def test_the_cosine_schedule_falls_from_the_learning_rate_step_by_step(images: NDArray[np.float32]) -> None:
+    rates = [0.01 * (1 + math.cos(math.pi * step / 6)) / 2 for step in range(6)]
+    assert_trained_like_numpy(images, replace(RECIPE, schedule="cosine"), kl_weights=[1] * 6, rates=rates)
+
+
+def test_the_cosine_schedule_ends_at_zero(images: NDArray[np.float32]) -> None:
+    trainer = trainer_of(images, replace(RECIPE, schedule="cosine"))
+    train(trainer, range(RECIPE.epochs))
+    ended = weights_of(trainer)
+    train(trainer, [RECIPE.epochs])
+    assert_same_bytes(weights_of(trainer), ended)
+
+
+def test_beta_zero_leaves_the_kl_out_of_the_loss(images: NDArray[np.float32]) -> None:
+    assert_trained_like_numpy(images, replace(RECIPE, beta=0.0), kl_weights=[0] * 6, rates=[0.01] * 6)
+
+
+def test_binarised_training_learns_from_the_binary_images_of_the_step(images: NDArray[np.float32]) -> None:
+    recipe = replace(RECIPE, binarised=True)
+    trainer = trainer_of(images, recipe)
+    order = epoch_order(COUNT, recipe.seed, 0)[:BATCH]
+    binary = binarise(tf.constant(images[order]), recipe.seed, tf.constant(0, tf.int64)).numpy()
+    noise = batch_and_noise(images, recipe, 0)[1]
+    reconstruction, kl, _ = losses_and_gradient(weights_of(trainer), binary.reshape(BATCH, -1), noise, 1.0)
+    losses = train(trainer, [0])[0]
+    assert losses.reconstruction[0] == pytest.approx(reconstruction, rel=1e-5)
+    assert losses.kl[0] == pytest.approx(kl, rel=1e-5)
+
+
+def test_the_loss_falls() -> None:
+    generator = np.random.default_rng(0)
+    prototypes = generator.integers(0, 2, (2, 2, 3)).astype(np.float32)
+    images = prototypes[generator.integers(0, 2, 64)]
+    trainer = trainer_of(images, replace(RECIPE, learning_rate=0.05, batch_size=4))
+    means = [np.mean(losses.reconstruction + losses.kl) for losses in train(trainer, range(20))]
+    assert np.mean(means[-5:]) < 0.5 * np.mean(means[:5])
+    assert np.mean(means[-5:]) > math.log(2)  # the entropy of two equally likely images bounds any model
+
+
+def test_the_same_recipe_ends_with_the_same_bytes(images: NDArray[np.float32]) -> None:
+    first, second = trainer_of(images), trainer_of(images)
+    train(first, range(3))
+    train(second, range(3))
+    assert_same_bytes(first.state(), second.state())
+
+
+def test_another_seed_ends_elsewhere(images: NDArray[np.float32]) -> None:
+    first, second = trainer_of(images), trainer_of(images, replace(RECIPE, seed=6))
+    train(first, [0])
+    train(second, [0])
+    assert not np.array_equal(weights_of(first)[0], weights_of(second)[0])
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_a_resumed_run_ends_with_the_bytes_of_an_uninterrupted_one(images: NDArray[np.float32], schedule: str) -> None:
+    recipe = replace(RECIPE, schedule=schedule, binarised=True, kl_warmup_epochs=1.5)
+    whole, broken, resumed = (trainer_of(images, recipe) for _ in range(3))
+    expected = train(whole, range(3))
+    train(broken, [0])
+    train(resumed, [0, 1])  # what it did before is overwritten
+    resumed.restore(broken.state())
+    found = train(resumed, [1, 2])
+    assert_same_bytes(resumed.state(), whole.state())
+    assert_same_bytes([losses.kl for losses in found], [losses.kl for losses in expected[1:]])
+
+
+def test_a_state_read_is_not_changed_by_later_training(images: NDArray[np.float32]) -> None:
+    trainer = trainer_of(images)
+    state = trainer.state()
+    before = [array.copy() for array in state]
+    train(trainer, [0])
+    assert_same_bytes(state, before)
+
+
+def test_a_state_of_other_length_is_refused(images: NDArray[np.float32]) -> None:
+    trainer = trainer_of(images)
+    with pytest.raises(ValueError, match="shorter"):
+        trainer.restore(trainer.state()[:-1])
+
+
+@pytest.mark.parametrize("steps_per_call", [1, 2, 3, 100])
+def test_steps_per_call_change_no_byte(
+    images: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch, steps_per_call: int
+) -> None:
+    recipe = replace(RECIPE, batch_size=2)  # four steps an epoch
+    expected, trainer = trainer_of(images, recipe), trainer_of(images, recipe)
+    all_at_once = train(expected, [0, 1])
+    monkeypatch.setattr(training, "STEPS_PER_CALL", steps_per_call)
+    parts = train(trainer, [0, 1])
+    assert len(parts) == 2 * -(-4 // steps_per_call)
+    assert_same_bytes(trainer.state(), expected.state())
+    for term in ("reconstruction", "kl"):
+        together, apart = (np.concatenate([getattr(part, term) for part in run]) for run in (all_at_once, parts))
+        assert_same_bytes([together], [apart])
+
+
+def test_losses_are_float32_of_each_step(images: NDArray[np.float32]) -> None:
+    (losses,) = train(trainer_of(images), [0])
+    assert losses.reconstruction.shape == losses.kl.shape == (STEPS,)
+    assert losses.reconstruction.dtype == losses.kl.dtype == np.float32
+
+
+def test_a_frozen_layer_is_not_trained(images: NDArray[np.float32]) -> None:
+    vae = linear_vae()
+    vae.decoder.trainable = False
+    before = [weight.numpy().copy() for weight in vae.decoder.weights]
+    trainer = Trainer(vae, images, RECIPE)
+    train(trainer, [0])
+    assert_same_bytes([weight.numpy() for weight in vae.decoder.weights], before)
+
+
+def test_a_batch_may_hold_all_images_and_no_more(images: NDArray[np.float32]) -> None:
+    assert trainer_of(images, replace(RECIPE, batch_size=COUNT)).steps_per_epoch == 1
+    with pytest.raises(ValueError, match=f"batch_size = {COUNT + 1}: it should be at most {COUNT}"):
+        trainer_of(images, replace(RECIPE, batch_size=COUNT + 1))
+
+
+def test_a_nan_is_refused_at_the_step_and_epoch_that_met_it(
+    images: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "STEPS_PER_CALL", 1)
+    dropped_at_first = epoch_order(COUNT, RECIPE.seed, 0)[-1]  # in no batch of the first epoch
+    step = int(np.flatnonzero(epoch_order(COUNT, RECIPE.seed, 1) == dropped_at_first)[0]) // BATCH + 1
+    assert step <= STEPS
+    images[dropped_at_first, 0, 0] = np.nan
+    with pytest.raises(FloatingPointError, match=rf"reconstruction loss became nan at step {step} of epoch 2\b"):
+        train(trainer_of(images), range(2))
+
+
+def test_a_nan_is_refused_with_the_number_of_its_step_within_one_call(images: NDArray[np.float32]) -> None:
+    images[epoch_order(COUNT, RECIPE.seed, 0)[BATCH], 0, 0] = np.nan
+    with pytest.raises(FloatingPointError, match=r"step 2 of epoch 1\b"):
+        train(trainer_of(images), [0])
+
+
+def test_an_infinite_kl_is_named_though_the_reconstruction_is_finite(images: NDArray[np.float32]) -> None:
+    trainer = trainer_of(images)
+    trainer.vae.decoder.trainable_variables[0].assign(np.zeros((LATENTS, 6)))
+    trainer.vae.encoder.trainable_variables[1].assign(np.full(LATENTS, 1e25))  # its square exceeds float32
+    with pytest.raises(FloatingPointError, match=r"KL divergence became inf at step 1 of epoch 1\b"):
+        train(trainer, [0])

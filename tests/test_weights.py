@@ -1,0 +1,78 @@
+"""Weights on disk: the same bytes each time, the same values back, and a sentence where the disk is full."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from pipeline.errors import StageError
+from pipeline.weights import load_weights, save_weights
+from vae.model import VAE, build_vae
+
+#: Saves weights where no file may be larger than 100 kB.
+SAVES = """
+import resource, sys
+from pathlib import Path
+from pipeline.weights import save_weights
+from vae.model import build_vae
+vae = build_vae("textbook", 2, (32, 64, 16))
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    save_weights(vae, Path(sys.argv[1]))
+except OSError as error:
+    print("refused:", error.strerror)
+"""
+
+#: Saves the weights of one seed.
+SAVES_SEEDED = """
+import sys
+from pathlib import Path
+import keras
+from pipeline.weights import save_weights
+from vae.model import build_vae
+keras.utils.set_random_seed(1)
+save_weights(build_vae("textbook", 2, (4, 8, 8)), Path(sys.argv[1]))
+"""
+
+
+def vae(seed: int) -> VAE:
+    keras.utils.set_random_seed(seed)
+    return build_vae("textbook", 2, (4, 8, 8))
+
+
+def test_loaded_weights_are_the_saved_ones(tmp_path: Path) -> None:
+    saved, loaded = vae(1), vae(2)
+    save_weights(saved, tmp_path / "model")
+    load_weights(loaded, tmp_path / "model")
+    for a, b in zip(saved.variables, loaded.variables, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_equal_weights_are_equal_bytes_in_every_process(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        subprocess.run([sys.executable, "-c", SAVES_SEEDED, str(tmp_path / name)], cwd=ROOT, check=True)
+    for file in (tmp_path / "one").iterdir():
+        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
+
+
+def test_damaged_weights_are_refused_by_name(tmp_path: Path) -> None:
+    save_weights(vae(1), tmp_path / "model")
+    file = tmp_path / "model" / "decoder.weights.h5"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(StageError, match=r"decoder\.weights\.h5 has sha256"):
+        load_weights(vae(1), tmp_path / "model")
+
+
+def test_a_full_disk_is_an_error_and_no_crash(tmp_path: Path) -> None:
+    """HDF5 itself crashes the process."""
+    command = [sys.executable, "-c", SAVES, str(tmp_path / "model")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "refused: File too large\n"
+    assert list(tmp_path.iterdir()) == []

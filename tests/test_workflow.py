@@ -1,0 +1,126 @@
+"""What `make` says at the end, the tolerance it says it by, and the copies that cut-down runs work in."""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, Project
+from ruamel.yaml import YAML
+
+from pipeline.params import load_params
+from workflow import tolerance
+from workflow.tolerance import TOLERANCE_NATS, flatten, largest_difference
+from workflow.working_copy import apply_preset, working_copy
+
+SUMMARY = (sys.executable, "-m", "workflow.summary")
+
+
+def edit(project: Project, path: str, changes: Mapping[tuple[str, ...], Any]) -> None:
+    """Changes values of a JSON file."""
+    file = project.folder / path
+    content = json.loads(file.read_text())
+    for keys, value in changes.items():
+        part = content
+        for key in keys[:-1]:
+            part = part[key]
+        part[keys[-1]] = value
+    file.write_text(json.dumps(content))
+
+
+def elbo(project: Project) -> float:
+    evaluation = json.loads((project.folder / "metrics/evaluation.json").read_text())
+    return float(evaluation["test"]["gray"]["elbo_nats"])
+
+
+def test_flatten_names_leaves_by_their_path() -> None:
+    assert dict(flatten({"test": {"gray": {"a": 1}, "b": 2.5}})) == {"test.gray.a": 1.0, "test.b": 2.5}
+
+
+def test_the_largest_difference_is_of_means_and_not_of_errors() -> None:
+    ours = {"test": {"elbo_nats": -261.0, "elbo_nats_se": 9.0}, "validation": {"elbo_nats": -260.5}}
+    theirs = {"test": {"elbo_nats": -261.25, "elbo_nats_se": 1.0}, "validation": {"elbo_nats": -260.0}}
+    assert largest_difference(ours, theirs) == 0.5
+
+
+def test_evaluations_of_other_metrics_are_not_compared() -> None:
+    with pytest.raises(ValueError, match="nll_nats"):
+        largest_difference({"elbo_nats": 1.0}, {"elbo_nats": 1.0, "nll_nats": 2.0})
+
+
+def test_the_tolerance_is_a_small_multiple_of_what_was_measured() -> None:
+    assert 0 < tolerance.LARGEST_MEASURED_NATS < 3
+    assert 1 < tolerance.MULTIPLE <= 5
+
+
+def test_the_committed_results_are_recognised(project: Project) -> None:
+    done = project.run(*SUMMARY)
+    assert done.returncode == 0, done.stderr
+    assert "the commit's, byte for byte" in done.stdout
+    assert f"{elbo(project):.2f}" in done.stdout
+    assert "metrics/figures/" in done.stdout
+
+
+def test_a_changed_parameter_is_named_as_the_cause(project: Project) -> None:
+    project.set_params({"train": {"beta": 2.0}})
+    edit(project, "metrics/evaluation.json", {("test", "gray", "elbo_nats"): elbo(project) - 4})
+    done = project.run(*SUMMARY)
+    assert done.returncode == 0
+    assert "Changed since the commit: params.yaml" in done.stdout
+    assert "-4.000" in done.stdout
+
+
+@pytest.mark.parametrize(("share", "status", "words"), [(0.5, 0, "agree within"), (2.0, 1, "DO NOT agree within")])
+def test_the_same_causes_on_another_processor_class(project: Project, share: float, status: int, words: str) -> None:
+    edit(project, "metrics/evaluation.json", {("test", "gray", "elbo_nats"): elbo(project) - share * TOLERANCE_NATS})
+    edit(project, "metrics/processor.json", {("instruction_set",): "x86_64 other"})
+    done = project.run(*SUMMARY)
+    assert done.returncode == status
+    assert words in done.stdout
+    assert "instruction_set x86_64 other" in done.stdout
+    assert "git restore dvc.lock metrics" in done.stdout
+
+
+def test_a_commit_without_results_is_said(project: Project) -> None:
+    assert project.run("git", "rm", "-q", "-r", "--cached", "metrics").returncode == 0
+    with (project.folder / ".git/info/exclude").open("a") as handle:
+        handle.write("/metrics/\n")
+    project.commit("No results")
+    said = project.run(*SUMMARY)
+    assert said.returncode == 0
+    assert "No committed results to compare with" in said.stdout
+
+
+@pytest.mark.parametrize("preset", sorted((ROOT / "presets").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_preset_states_every_key_of_the_sections_it_sets(preset: Path, tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    apply_preset(preset, tmp_path)
+    params = load_params(tmp_path / "params.yaml").model_dump()
+    for section, values in YAML(typ="safe", pure=True).load(preset).items():
+        assert {key: params[section][key] for key in values} == values
+
+
+def test_a_working_copy_is_the_project_as_it_stands(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.folder)
+    (project.folder / "vae/new.py").write_text("new")
+    (project.folder / "params.yaml").write_text("edited")
+    with working_copy() as copy:
+        assert (copy / "vae/new.py").read_text() == "new"
+        assert (copy / "params.yaml").read_text() == "edited"
+        assert not (copy / "data").exists()
+    assert not copy.exists()
+
+
+def test_a_working_copy_runs_from_the_cache_and_leaves_the_project_alone(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.folder)
+    results = project.tracked_results()
+    with working_copy() as copy:
+        said = Project(copy).repro()
+        assert "Running stage 'train'" not in said or "Stage 'train' is cached" in said
+        assert Project(copy).tracked_results() == results
+    assert project.tracked_results() == results
+    assert project.run("git", "status", "--porcelain").stdout == ""
