@@ -7,7 +7,7 @@ unexport PYTHONHOME PYTHONPATH
 
 UV_VERSION = 0.13.9
 
-.PHONY: all setup setup-dev test lint quick lock clean distclean help
+.PHONY: all setup setup-dev test lint quick experiment lock clean distclean help
 .NOTPARALLEL:
 
 all: setup ## run what has changed, print the test metrics (also plain `make`; PYTHON=/a/python names a Python)
@@ -30,6 +30,9 @@ lint: setup-dev ## check style (ruff) and types (mypy)
 
 quick: setup ## run every stage on the real data with cut-down parameters, in a temporary copy
 	@.venv/bin/python -m workflow.quick
+
+experiment: setup ## run a preset as a DVC experiment and record it: NAME=textbook (ARGS=--force goes to dvc exp run)
+	@.venv/bin/python -m workflow.experiment "$(NAME)" $(ARGS)
 
 lock: setup ## make requirements/ and numeric.txt anew from pyproject.toml (ARGS=--upgrade: with the newest versions)
 	@set -eu; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \

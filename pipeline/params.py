@@ -37,6 +37,9 @@ def _frozen(items: Any) -> tuple[Any, ...]:
     return tuple(items)
 
 
+Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=8192)], ...], BeforeValidator(_frozen)]
+
+
 class Preprocess(Section):
     """How the 60 000 upstream training images become training and validation images."""
 
@@ -45,11 +48,14 @@ class Preprocess(Section):
 
 
 class Model(Section):
-    """The networks: a module of `vae/architectures` and what it is built with."""
+    """The networks: a module of `vae/architectures`, one of `vae/priors`, and what they are built with."""
 
     architecture: Name
     latent_dim: Annotated[int, Field(ge=1, le=1024)]
-    widths: Annotated[tuple[Annotated[int, Field(ge=1, le=8192)], ...], BeforeValidator(_frozen), Field(min_length=1)]
+    widths: Annotated[Widths, Field(min_length=1)]
+    prior: Name
+    prior_widths: Widths
+    jit_compile: bool  # of training steps and likelihood draws, by XLA
 
 
 class Train(Section):
@@ -60,17 +66,21 @@ class Train(Section):
     epochs: Annotated[int, Field(ge=1, le=100_000)]
     batch_size: Annotated[int, Field(ge=1, le=60_000)]
     learning_rate: Annotated[float, Field(gt=0, le=1)]
+    learning_rate_warmup_epochs: Annotated[float, Field(ge=0, le=100_000)]
     schedule: Literal["constant", "cosine"]
     beta: Annotated[float, Field(ge=0, le=1000)]
     kl_warmup_epochs: Annotated[float, Field(ge=0, le=100_000)]
+    ema_momentum: Annotated[float, Field(ge=0, lt=1)]  # per step, of the average of the weights; 0 for none
+    validation_interval: Annotated[int, Field(ge=1)]  # epochs from one validation, and kept state, to the next
     keep: Literal["last", "best"]
 
 
 class Evaluate(Section):
-    """How the evidence lower bound is estimated."""
+    """How the evidence lower bound and the likelihood are estimated."""
 
     seed: Seed  # of the latent noise
-    latent_samples: Count  # draws of q(z|x) per image
+    latent_samples: Count  # draws of q(z|x) per image, for the bound
+    importance_samples: Count  # draws of q(z|x) per image, for the likelihood
     batch_size: Count  # images per call; changes speed only
 
 
@@ -83,10 +93,11 @@ class Figures(Section):
 
 
 class Threads(Section):
-    """TensorFlow's thread counts: another intra-op count gives other bytes."""
+    """TensorFlow's thread counts, of which another intra-op count gives other bytes, and its determinism switch."""
 
     intra_op: Annotated[int, Field(ge=1, le=1024)]
     inter_op: Annotated[int, Field(ge=1, le=1024)]
+    op_determinism: bool
 
 
 class Params(Section):

@@ -57,7 +57,7 @@ class Provenance:
     @property
     def digest(self) -> str:
         """Hex sha256 of the whole record: equal digests do equal work."""
-        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
+        return digest_of(self.as_dict())
 
     def as_dict(self) -> dict[str, Any]:
         """Plain content, for JSON."""
@@ -89,6 +89,12 @@ class Provenance:
                 f"stage {self.stage} used {', '.join(sorted(unrecorded))}, which its provenance does not record: "
                 f"import it where pipeline/provenance.py can see it"
             )
+
+
+def digest_of(record: Mapping[str, Any]) -> str:
+    """Hex sha256 of what a stage worked from, also of a record that was written with its outputs beside it."""
+    causes = {name: record[name] for name in ("stage", "sources", "params", "inputs")}
+    return hashlib.sha256(json.dumps(causes, sort_keys=True).encode()).hexdigest()
 
 
 def hash_paths(paths: Iterable[Path]) -> dict[str, str]:

@@ -81,7 +81,7 @@ def _run(stage: str, run: Callable[..., None], argv: list[str], early: Mapping[s
     standing = [paths[name] for name in ("checked", "numeric") if hints.get(name) != Output]
     provenance = Provenance.take(
         stage=stage,
-        modules=["stages.__main__", f"stages.{stage}", *_architectures(sections)],
+        modules=["stages.__main__", f"stages.{stage}", *_named_modules(sections)],
         params={name: section.model_dump(mode="json") for name, section in sections.items()},
         inputs=[*inputs, *standing],
     )
@@ -124,12 +124,18 @@ def _verify_params(stage: str, hints: Mapping[str, Any], before: Mapping[str, Se
             )
 
 
-def _architectures(sections: Mapping[str, Section]) -> list[str]:
+def _named_modules(sections: Mapping[str, Section]) -> list[str]:
     """Modules that are imported by a name in the parameters; who has all parameters may import them all."""
-    package = "vae.architectures"
+    packages = ("vae.architectures", "vae.priors")
     if any(isinstance(section, Params) for section in sections.values()):
-        return [f"{package}.{module.name}" for module in pkgutil.iter_modules([package.replace(".", "/")])]
-    return [f"{package}.{model.architecture}" for model in sections.values() if isinstance(model, Model)]
+        folders = {package: [package.replace(".", "/")] for package in packages}
+        return [f"{name}.{module.name}" for name, folder in folders.items() for module in pkgutil.iter_modules(folder)]
+    models = [model for model in sections.values() if isinstance(model, Model)]
+    return [
+        f"{name}.{chosen}"
+        for model in models
+        for name, chosen in zip(packages, (model.architecture, model.prior), strict=True)
+    ]
 
 
 def _run_record(stage: str, provenance: Provenance, seconds: float) -> dict[str, Any]:

@@ -6,19 +6,17 @@ from pathlib import Path
 from pipeline.files import atomic, prove, write_manifest
 from vae.model import VAE
 
-#: What two HDF5 files may hold besides the weights.
-_OWN_BYTES = 2**18
-
-_ENCODER, _DECODER = "encoder.weights.h5", "decoder.weights.h5"
+#: What the HDF5 files may hold besides the weights.
+_OWN_BYTES = 2**19
 
 
 def save_weights(vae: VAE, folder: Path) -> None:
-    """Writes the weights of both networks and their sha256; all or nothing."""
+    """Writes the weights of each network, NAME.weights.h5, and their sha256; all or nothing."""
     with atomic(folder) as partial:
         partial.mkdir()
         _require_room(partial, sum(variable.numpy().nbytes for variable in vae.variables))
-        vae.encoder.save_weights(partial / _ENCODER)
-        vae.decoder.save_weights(partial / _DECODER)
+        for network in vae.networks:
+            network.save_weights(partial / f"{network.name}.weights.h5")
         write_manifest(partial)
 
 
@@ -39,5 +37,5 @@ def load_weights(vae: VAE, folder: Path) -> None:
         StageError: If a file is missing, or is not the one that was written.
     """
     prove(folder)
-    vae.encoder.load_weights(folder / _ENCODER)
-    vae.decoder.load_weights(folder / _DECODER)
+    for network in vae.networks:
+        network.load_weights(folder / f"{network.name}.weights.h5")

@@ -9,7 +9,7 @@ from pipeline.files import atomic
 from pipeline.params import PARAMS_FILE, Params
 from pipeline.stage import Output
 from vae.fashion_mnist import PUBLISHED_VALIDATION_COUNT, SHAPES
-from vae.model import architecture_names, build_vae
+from vae.model import architecture_names, build_vae, prior_names
 
 
 def run(params: Params, checked: Output) -> None:
@@ -23,13 +23,20 @@ def run(params: Params, checked: Output) -> None:
         StageError: If the networks cannot be built from the `model` section.
     """
     model = params.model
-    if model.architecture not in architecture_names():
+    for key, names in (("architecture", architecture_names()), ("prior", prior_names())):
+        if getattr(model, key) not in names:
+            raise StageError(
+                f"{PARAMS_FILE} is refused:\n  model.{key} = {getattr(model, key)!r}: "
+                f"it should be one of: {', '.join(names)}"
+            )
+    if model.jit_compile and params.threads.op_determinism:
         raise StageError(
-            f"{PARAMS_FILE} is refused:\n  model.architecture = {model.architecture!r}: "
-            f"it should be one of: {', '.join(architecture_names())}"
+            f"{PARAMS_FILE} is refused:\n  model.jit_compile = True with threads.op_determinism = True: TensorFlow's "
+            f"switch is for operations that XLA replaces, and Keras drops the compilation silently under it; set one "
+            f"of them to false (bytes repeat on the CPU either way)"
         )
     try:
-        build_vae(model.architecture, model.latent_dim, model.widths)
+        build_vae(model.architecture, model.latent_dim, model.widths, model.prior, model.prior_widths)
     except ValueError as error:
         raise StageError(f"{PARAMS_FILE} is refused:\n  model: {error}") from error
     images = SHAPES["train_images"][0] - PUBLISHED_VALIDATION_COUNT

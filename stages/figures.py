@@ -52,10 +52,10 @@ def run(
         weights: Folder of the model's weights.
         folder: Of the figures.
     """
-    fix_threads(threads.intra_op, threads.inter_op)
+    fix_threads(**threads.model_dump())
     matplotlib.rcdefaults()  # a user's own settings would give other bytes
     found = load_arrays(evaluation)
-    vae = build_vae(model.architecture, model.latent_dim, model.widths)
+    vae = build_vae(model.architecture, model.latent_dim, model.widths, model.prior, model.prior_widths)
     load_weights(vae, weights)
     evaluator = Evaluator(vae, _BATCH)
     floors = json.loads(training.read_text(encoding="utf-8"))["entropy_floor_nats"]
@@ -82,27 +82,27 @@ def _latent_figures(
 ) -> dict[str, Figure]:
     mean = found["mean"]
     plane = latent_space.principal_plane(mean, found["log_var"])
-    prior = np.random.default_rng(figures.seed).standard_normal((figures.prior_samples, latent_dim), np.float32)
+    noise = np.random.default_rng(figures.seed).standard_normal((figures.prior_samples, latent_dim), np.float32)
     grid = evaluator.decode(plane.points(latent_space.quantile_grid(figures.grid_side)))
     drawn = {
-        "samples": plots.samples(evaluator.decode(prior)),
+        "samples": plots.samples(evaluator.samples(noise)),
         "latent_plane": plots.latent_plane(grid, latent_space.gaussian_quantiles(figures.grid_side), plane),
         "latent_means": plots.latent_means(mean, found["label"], plane),
     }
-    order = _active_by_kl(mean, found["gray_kl_per_latent_nats"])
+    order = _active_by_information(mean, found["gray_information_per_latent_nats"])
     if latent_dim > 2 and order.size:
         latents = latent_space.traversals(mean, order, _TRAVERSAL_STEPS)
         images = evaluator.decode(latents.reshape(-1, latent_dim)).reshape(*latents.shape[:2], *grid.shape[1:])
-        names = [f"z{latent}: {found['gray_kl_per_latent_nats'][latent]:.2f} nats" for latent in order]
+        names = [f"z{latent}: {found['gray_information_per_latent_nats'][latent]:.2f} nats" for latent in order]
         values = latent_space.gaussian_quantiles(_TRAVERSAL_STEPS)
         drawn["latent_traversals"] = plots.latent_traversals(images, names, values)
     return drawn
 
 
-def _active_by_kl(mean: NDArray[np.float32], kl: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Active latents by falling KL, at most as many as a page shows."""
-    by_kl = np.argsort(-kl, kind="stable")
-    return by_kl[latent_space.active_latents(mean)[by_kl]][:_TRAVERSAL_ROWS]
+def _active_by_information(mean: NDArray[np.float32], information: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Active latents by falling information, at most as many as a page shows."""
+    falling = np.argsort(-information, kind="stable")
+    return falling[latent_space.active_latents(mean)[falling]][:_TRAVERSAL_ROWS]
 
 
 def _columns(path: Path) -> dict[str, NDArray[np.float64]]:

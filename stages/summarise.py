@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.files import atomic, load_arrays, significant, write_metrics
 from pipeline.stage import Input, Output
 from vae.fashion_mnist import CLASS_NAMES
-from vae.statistics import TARGETS, TERMS, losses_of, mean_and_error, summarise
+from vae.statistics import NLL, TARGETS, TERMS, losses_of, mean_and_error, summarise
 
 Figures = dict[str, NDArray[Any]]
 
@@ -26,10 +26,12 @@ def run(validation: Input, test: Input, metrics: Output, per_class: Output, per_
     Args:
         validation: Folder of the validation images' figures.
         test: Folder of the test images' figures.
-        metrics: JSON, split -> targets -> loss in nats per image, each with its standard error over images.
-        per_class: CSV, a row a split, targets and class: images, and each loss with its error.
+        metrics: JSON, split -> targets -> loss in nats per image, each with its standard error over images; the
+            NLL also with its error over draws and their number.
+        per_class: CSV, a row a split, targets and class: images, and each loss with its error; gray targets have
+            no NLL.
         per_image: npz, a row an image: split (0 validation, 1 test) and label uint8, index uint16, and for each
-            targets the reconstruction loss and the KL, float32 nats.
+            targets the reconstruction loss and the KL, for the binarised also the NLL, float32 nats.
     """
     splits = {"validation": load_arrays(validation), "test": load_arrays(test)}
     write_metrics(metrics, {name: summarise(figures) for name, figures in splits.items()})
@@ -45,7 +47,8 @@ def _write_per_class(splits: dict[str, Figures], path: Path) -> None:
         for label in range(len(CLASS_NAMES))
     ]
     with atomic(path) as partial:
-        lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
+        columns = list(rows[-1])  # of binarised targets, which have every column
+        lines = [",".join(columns), *(",".join(row.get(column, "") for column in columns) for row in rows)]
         partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -59,7 +62,7 @@ def _class_row(split: str, targets: str, label: int, losses: Figures, labels: ND
 
 
 def _write_per_image(splits: dict[str, Figures], path: Path) -> None:
-    names = [f"{targets}_{term}_nats" for targets in TARGETS for term in TERMS]
+    names = [*(f"{targets}_{term}_nats" for targets in TARGETS for term in TERMS), NLL]
     columns = {name: np.concatenate([figures[name] for figures in splits.values()]) for name in names}
     columns["split"] = np.repeat(np.arange(2, dtype=np.uint8), [len(figures["label"]) for figures in splits.values()])
     columns["index"] = np.concatenate([figures["index"] for figures in splits.values()]).astype(np.uint16)

@@ -1,4 +1,4 @@
-"""Trains the VAE; an interrupted run resumes at its last finished epoch and ends with the same bytes."""
+"""Trains the VAE; an interrupted run resumes at its last validation and ends with the same bytes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from pipeline.progress import Progress, progress
 from pipeline.stage import Input, Output, Resumable
 from pipeline.state import State
 from pipeline.weights import save_weights
-from vae.evaluation import Evaluator, kl_per_latent
+from vae.evaluation import Evaluator
 from vae.model import VAE, build_vae, fix_threads
 from vae.objective import bernoulli_entropy
 from vae.training import Losses, Recipe, Trainer
@@ -55,9 +55,10 @@ def run(
         training_set: Folder of the training images.
         validation_set: Folder of the validation images, gray and binarised.
         weights: Folder of encoder.weights.h5 and decoder.weights.h5.
-        history: CSV, a row an epoch: the terms of the loss in nats per image. Training terms are averaged over
-            the epoch's steps, their loss is at the final beta whatever the warm-up; validation terms are at the
-            end of the epoch, their loss is -ELBO (beta = 1).
+        history: CSV, a row a validation: the terms of the loss in nats per image. Training terms are averaged
+            over the steps since the row before, their loss is at the final beta whatever the warm-up; validation
+            terms are at the end of the epoch, of the average of the weights where there is one, their loss is
+            -ELBO (beta = 1).
         metrics: JSON of what training ended with.
         processor: JSON of the processor class that the bytes depend on.
         state: Unfinished work.
@@ -66,17 +67,22 @@ def run(
         FloatingPointError: If a term of the loss is not finite, in training or on validation.
         StageError: If another process does the same work.
     """
-    fix_threads(threads.intra_op, threads.inter_op)
+    fix_threads(**threads.model_dump())
     images = load_arrays(training_set)["images"]
     validation = load_arrays(validation_set)
     binarised = train.targets == "binarised"
     targets = validation["binarised"].astype(np.float32) if binarised else validation["images"]
 
     keras.utils.set_random_seed(train.seed)
-    vae = build_vae(model.architecture, model.latent_dim, model.widths)
-    recipe = Recipe(binarised=binarised, **train.model_dump(exclude={"targets", "keep"}))
+    vae = build_vae(model.architecture, model.latent_dim, model.widths, model.prior, model.prior_widths)
+    recipe = Recipe(
+        binarised=binarised,
+        jit_compile=model.jit_compile,
+        **train.model_dump(exclude={"targets", "keep", "validation_interval"}),
+    )
     with state.held():
-        run_ = Run(Trainer(vae, images, recipe), targets, keep_best=train.keep == "best", state=state)
+        trainer = Trainer(vae, images, recipe)
+        run_ = Run(trainer, targets, interval=train.validation_interval, keep_best=train.keep == "best", state=state)
         run_.train()
         save_weights(vae, weights)
         _save_history(run_.history, history)
@@ -88,11 +94,14 @@ def run(
 class Run:
     """A training run: epochs, their history, and the weights to keep."""
 
-    def __init__(self, trainer: Trainer, validation: NDArray[np.float32], *, keep_best: bool, state: State) -> None:
+    def __init__(
+        self, trainer: Trainer, validation: NDArray[np.float32], *, interval: int, keep_best: bool, state: State
+    ) -> None:
         self.history: list[list[float]] = []
         self._trainer = trainer
         self._validation = validation
         self._evaluator = Evaluator(trainer.vae, _VALIDATION_BATCH)
+        self._interval = interval
         self._keep_best = keep_best
         self._state = state
         self._kept = _weights(trainer.vae)
@@ -100,52 +109,59 @@ class Run:
 
     def train(self) -> None:
         """Trains the epochs that are left, and puts the weights to keep into the model."""
-        recipe, done = self._trainer.recipe, len(self.history)
+        recipe, done = self._trainer.recipe, self._epochs_done()
         images = self._trainer.steps_per_epoch * recipe.batch_size
         with progress("train", recipe.epochs * images, " images", done * images) as shown:
-            for epoch in range(done, recipe.epochs):
-                self._epoch(epoch, shown)
+            while done < recipe.epochs:
+                ahead = range(done, min(done + self._interval, recipe.epochs))
+                self._epochs(ahead, shown)
+                done = ahead.stop
         for variable, array in zip(self._trainer.vae.variables, self._kept, strict=True):
             variable.assign(array)
 
-    def _epoch(self, epoch: int, shown: Progress) -> None:
+    def _epochs_done(self) -> int:
+        return int(self.history[-1][0]) if self.history else 0
+
+    def _epochs(self, epochs: range, shown: Progress) -> None:
+        """Trains `epochs`, validates, and keeps the state."""
         recipe = self._trainer.recipe
-        note = f"epoch {epoch + 1}/{recipe.epochs}"
-        if self.history:
-            note += f", validation loss {self.history[-1][4]:.2f}"
         parts = []
-        for losses in self._trainer.run_epoch(epoch):
-            parts.append(losses)
-            shown.advance(len(losses.kl) * recipe.batch_size, note)
-        validation = self._validation_terms()
-        _refuse_nonfinite(validation, epoch)
-        self.history.append([epoch + 1, *_training_terms(parts, recipe), *validation])
-        if not self._keep_best or self._best_epoch() == epoch + 1:
-            self._kept = _weights(self._trainer.vae)
+        for epoch in epochs:
+            note = f"epoch {epoch + 1}/{recipe.epochs}"
+            if self.history:
+                note += f", validation loss {self.history[-1][4]:.2f}"
+            for losses in self._trainer.run_epoch(epoch):
+                parts.append(losses)
+                shown.advance(len(losses.kl) * recipe.batch_size, note)
+        with self._trainer.averaged():
+            validation = self._validation_terms()
+            _refuse_nonfinite(validation, epochs.stop)
+            self.history.append([epochs.stop, *_training_terms(parts, recipe), *validation])
+            if not self._keep_best or self._best_epoch() == epochs.stop:
+                self._kept = _weights(self._trainer.vae)
         self._save()
 
     def _validation_terms(self) -> tuple[float, float, float]:
         """Loss (-ELBO), reconstruction loss and KL on the validation images, one draw of q(z|x) an image."""
         posterior = self._evaluator.encode(self._validation)
-        seed = self._trainer.recipe.seed
-        nll = self._evaluator.reconstruction_loss(self._validation, posterior, seed=seed, samples=1)
-        reconstruction = float(nll.mean(dtype=np.float64))
-        kl = float(kl_per_latent(posterior).sum(axis=1).mean(dtype=np.float64))
+        terms = self._evaluator.terms(self._validation, posterior, seed=self._trainer.recipe.seed, samples=1)
+        reconstruction, kl = (float(nats.mean(dtype=np.float64)) for nats in terms)
         return reconstruction + kl, reconstruction, kl
 
     def _best_epoch(self) -> int:
-        return 1 + int(np.argmin([row[4] for row in self.history]))
+        best: list[float] = min(self.history, key=lambda row: row[4])
+        return int(best[0])
 
     def summary(self) -> dict[str, Any]:
         """What training ended with; deterministic figures only."""
-        best = self._best_epoch()
-        kept = best if self._keep_best else len(self.history)
+        best, epochs = self._best_epoch(), self._epochs_done()
+        kept = best if self._keep_best else epochs
         return {
-            "epochs": len(self.history),
-            "steps": len(self.history) * self._trainer.steps_per_epoch,
+            "epochs": epochs,
+            "steps": epochs * self._trainer.steps_per_epoch,
             "best_epoch": best,
             "kept_epoch": kept,
-            "validation_loss_nats": self.history[kept - 1][4],
+            "validation_loss_nats": next(row[4] for row in self.history if row[0] == kept),
             "parameters": int(sum(array.size for array in self._kept)),
         }
 
@@ -162,15 +178,15 @@ class Run:
         self.history = arrays["history"].tolist()
         self._trainer.restore([arrays[name] for name in sorted(arrays) if name.startswith("state_")])
         self._kept = [arrays[name] for name in sorted(arrays) if name.startswith("kept_")]
-        print(f"train: resumes after epoch {len(self.history)}", flush=True)
+        print(f"train: resumes after epoch {self._epochs_done()}", flush=True)
 
 
-def _refuse_nonfinite(validation: Sequence[float], epoch: int) -> None:
+def _refuse_nonfinite(validation: Sequence[float], epochs: int) -> None:
     """Refuses weights that the last update spoilt, before they replace the last good state."""
     for name, nats in zip(COLUMNS[4:], validation, strict=True):
         if not np.isfinite(nats):
             raise FloatingPointError(
-                f"the {name} became {nats} at the end of epoch {epoch + 1}: "
+                f"the {name} became {nats} at the end of epoch {epochs}: "
                 f"a lower learning rate or a longer KL warm-up may help"
             )
 

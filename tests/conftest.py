@@ -15,6 +15,8 @@ import pytest
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
+from workflow.presets import stale_presets
+
 ROOT = Path(__file__).parents[1]
 
 #: Parameters of the tests, so that a user's own change to `params.yaml` breaks none.
@@ -29,9 +31,15 @@ TRAINING, VALIDATION, TEST = 600, 200, 200
 SLICE_PARAMS: Mapping[str, Mapping[str, Any]] = {
     "model": {"widths": [4, 8, 8]},
     "train": {"epochs": 3, "batch_size": 50},
-    "evaluate": {"latent_samples": 2, "batch_size": 80},
+    "evaluate": {"latent_samples": 2, "importance_samples": 30, "batch_size": 80},
     "figures": {"grid_side": 4, "prior_samples": 9},
 }
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says which presets have recorded metrics of other code or parameters."""
+    for name, why in stale_presets().items():
+        terminalreporter.write_line(f"preset {name} is stale, as {why}: make experiment NAME={name}")
 
 
 def as_committed(*paths: str) -> pytest.MarkDecorator:

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from vae.datasets import epoch_order, training_batches
+from vae.datasets import epoch_order, training_blocks
 
 Array = NDArray[np.float32]
 
@@ -22,8 +22,8 @@ def images() -> tf.Tensor:
 def batches(
     images: tf.Tensor, epoch: int = 0, *, seed: int = 1, binarised: bool = False, batch_size: int = BATCH
 ) -> list[tuple[Array, int]]:
-    dataset = training_batches(images, batch_size=batch_size, seed=seed, epoch=epoch, binarised=binarised)
-    return [(batch.numpy(), int(step)) for batch, step in dataset]
+    blocks = training_blocks(images, batch_size=batch_size, block=2, seed=seed, epoch=epoch, binarised=binarised)
+    return [(batch, int(step)) for many, steps in blocks for batch, step in zip(many.numpy(), steps, strict=True)]
 
 
 def numbers(found: list[tuple[Array, int]]) -> list[int]:
@@ -79,6 +79,13 @@ def test_steps_are_counted_on_over_epochs(images: tf.Tensor) -> None:
     assert [step for epoch in range(3) for _, step in batches(images, epoch)] == list(range(3 * STEPS))
 
 
+@pytest.mark.parametrize(("block", "expected"), [(1, [1, 1, 1]), (2, [2, 1]), (3, [3]), (50, [3])])
+def test_steps_come_in_blocks_and_the_last_may_be_shorter(images: tf.Tensor, block: int, expected: list[int]) -> None:
+    blocks = training_blocks(images, batch_size=BATCH, block=block, seed=1, epoch=0, binarised=False)
+    found = [(batches.shape, steps.shape) for batches, steps in blocks]
+    assert found == [((steps, BATCH, 28, 28), (steps,)) for steps in expected]
+
+
 def test_gray_images_are_passed_on_unchanged(images: tf.Tensor) -> None:
     for batch, step in batches(images):
         order = epoch_order(COUNT, 1, 0)[step * BATCH : (step + 1) * BATCH]
@@ -86,7 +93,7 @@ def test_gray_images_are_passed_on_unchanged(images: tf.Tensor) -> None:
 
 
 def test_a_second_pass_repeats_the_first(images: tf.Tensor) -> None:
-    dataset = training_batches(images, batch_size=BATCH, seed=1, epoch=0, binarised=True)
+    dataset = training_blocks(images, batch_size=BATCH, block=2, seed=1, epoch=0, binarised=True)
     for (first, _), (second, _) in zip(dataset, dataset, strict=True):
         np.testing.assert_array_equal(first, second)
 

@@ -4,7 +4,6 @@ import csv
 import fcntl
 import json
 import os
-import re
 import resource
 import shlex
 import signal
@@ -14,19 +13,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TEST, VALIDATION, Project
+from conftest import SLICE_PARAMS, TEST, VALIDATION, Project
 from ruamel.yaml import YAML
+
+IMPORTANCE_SAMPLES = SLICE_PARAMS["evaluate"]["importance_samples"]
 
 #: Loaded by every Python of a command that has this file's folder on PYTHONPATH: kills the stage named in
 #: KILL_STAGE before or after the n-th rename to a path ending in KILL_PATH.
 KILLER = """
 import os, signal
+from pathlib import Path
+
+import psutil
+
+def dvc():
+    # a shell may stand between dvc and its stage: dash stays, bash replaces itself by the command
+    return next(p.pid for p in psutil.Process().parents() if any(Path(part).name == "dvc" for part in p.cmdline()))
 
 def arm():
     wanted, ending, number = os.environ["KILL_STAGE"], os.environ["KILL_PATH"], int(os.environ["KILL_NUMBER"])
     if os.environ.get("DVC_STAGE") != wanted:
         return
-    victim = os.getppid() if os.environ.get("KILL_WHO") == "dvc" else os.getpid()
+    victim = dvc() if os.environ.get("KILL_WHO") == "dvc" else os.getpid()
     seen = 0
     real = os.replace
 
@@ -90,6 +98,47 @@ def test_two_forced_runs_in_different_folders_give_the_same_bytes(
     assert other.tracked_results() == finished.tracked_results()
 
 
+#: What the default is made of: gated layers, a learned prior, compiled steps, averaged weights, rare validation.
+ENGINE = {
+    "model": {
+        "architecture": "gated_dense",
+        "latent_dim": 4,
+        "widths": [16, 12],
+        "prior": "coupling_flow",
+        "prior_widths": [8, 8],
+        "jit_compile": True,
+    },
+    "train": {"targets": "binarised", "epochs": 5, "validation_interval": 2, "ema_momentum": 0.9, "schedule": "cosine"},
+    "threads": {"op_determinism": False},
+}
+
+
+def test_the_engine_at_full_speed_gives_the_same_bytes_in_another_folder_and_after_a_kill(
+    project: Project, make_project: Callable[[str], Project], killer: Callable[..., dict[str, str]]
+) -> None:
+    other = make_project("other")
+    for one in (project, other):
+        one.set_params(ENGINE)
+    project.repro()
+    killed = other.run("dvc", "repro", "train", env=killer("train", ".npz", 2, "after"))
+    assert killed.returncode != 0
+    assert "resumes after epoch 4" in other.repro()
+    assert other.tracked_results() == project.tracked_results()
+    with (project.folder / "metrics/history.csv").open(encoding="utf-8") as history:
+        assert [row["epoch"] for row in csv.DictReader(history)] == ["2", "4", "5"]
+    binarised = json.loads((project.folder / "metrics/evaluation.json").read_text())["test"]["binarised"]
+    assert binarised["nll_samples"] == IMPORTANCE_SAMPLES
+    assert binarised["nll_nats"] < -binarised["elbo_nats"]
+
+
+def test_compiled_steps_under_op_determinism_are_refused(project: Project) -> None:
+    project.set_params({"model": {"jit_compile": True}})
+    done = project.run("dvc", "repro")
+    assert done.returncode != 0
+    assert "model.jit_compile = True with threads.op_determinism = True" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_second_repro_does_nothing(project: Project) -> None:
     assert "Data and pipelines are up to date." in project.repro()
 
@@ -130,12 +179,13 @@ def test_a_killed_training_resumes_with_the_same_bytes(
     assert project.files() == files
 
 
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
 def test_a_killed_dvc_leaves_no_orphan_and_the_next_run_ends_with_the_same_bytes(
-    project: Project, killer: Callable[..., dict[str, str]]
+    project: Project, killer: Callable[..., dict[str, str]], shell: str
 ) -> None:
     before = project.tracked_results()
     without_results(project, "train")
-    environment = project.environment(killer("train", ".npz", 2, "after", "dvc"))
+    environment = project.environment({**killer("train", ".npz", 2, "after", "dvc"), "SHELL": shell})
     child = subprocess.Popen(
         ["dvc", "repro", "train"], cwd=project.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -241,7 +291,7 @@ def test_a_loss_that_is_not_finite_is_named_by_term_and_step(project: Project) -
     project.set_params({"model": {"architecture": "wild"}})
     done = project.run("dvc", "repro", "train")
     assert done.returncode != 0
-    assert re.search(r"the (reconstruction loss|KL divergence) became (nan|inf) at step \d+ of epoch 1", done.stderr)
+    assert "the KL divergence became inf at step 1 of epoch 1" in done.stderr
     assert "git restore dvc.lock metrics && dvc checkout" in done.stderr
     assert "Traceback" not in done.stderr
     assert not [path for path in project.files() if path.endswith(".partial")]

@@ -1,13 +1,17 @@
 """Estimates of the bound against numeric integration, and what must not change them."""
 
+from itertools import pairwise
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
 from numpy.typing import NDArray
 
-from vae.evaluation import Evaluator, Posterior, kl_per_latent
-from vae.model import VAE
+from vae import evaluation
+from vae.evaluation import Evaluator, Likelihood, Posterior, information_per_latent
+from vae.model import VAE, Flow
+from vae.priors import coupling_flow
 
 Array = NDArray[np.float32]
 
@@ -78,33 +82,39 @@ def test_later_changes_of_the_weights_are_seen(evaluator: Evaluator, vae: VAE, i
     np.testing.assert_allclose(evaluator.decode(latents), np.full((2, 28, 28), 1 / (1 + np.exp(-1))), rtol=1e-5)
 
 
-def test_kl_per_latent_is_the_closed_form() -> None:
-    posterior = Posterior(np.array([[0, 2, 0]], np.float32), np.log(np.array([[1, 1, 4]], np.float32)))
-    kl = kl_per_latent(posterior)
-    assert kl.dtype == np.float32
-    np.testing.assert_allclose(kl, [[0, 2, (4 - 1 - np.log(4)) / 2]], rtol=1e-6, atol=1e-7)
+def test_information_per_latent_of_two_images_is_the_closed_form() -> None:
+    """Means m and -m of one deviation s have the information log(sqrt(m^2 + s^2) / s)."""
+    mean, variance = np.array([[0, 2, 3], [0, -2, -3]], np.float32), np.array([1, 1, 4], np.float32)
+    found = information_per_latent(Posterior(mean, np.log(np.tile(variance, (2, 1)))))
+    assert (found.shape, found.dtype) == ((3,), np.float32)
+    np.testing.assert_allclose(found, 0.5 * np.log((mean[0] ** 2 + variance) / variance), rtol=1e-5, atol=1e-7)
+
+
+def test_the_kl_from_the_standard_normal_is_exact(evaluator: Evaluator, images: Array) -> None:
+    posterior = Posterior(*(np.full((COUNT, 3), value, np.float32) for value in (2, np.log(4))))
+    kl = evaluator.terms(images, posterior, seed=1, samples=1)[1]
+    assert (kl.shape, kl.dtype) == ((COUNT,), np.float32)
+    np.testing.assert_allclose(kl, 3 * (4 + 4 - 1 - np.log(4)) / 2, rtol=1e-6)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 6, 7, 100])
 def test_the_batch_size_does_not_change_a_reconstruction_loss(vae: VAE, images: Array, batch_size: int) -> None:
     posterior = Evaluator(vae, 3).encode(images)
-    losses = [
-        Evaluator(vae, size).reconstruction_loss(images, posterior, seed=1, samples=2) for size in (3, batch_size)
-    ]
+    losses = [Evaluator(vae, size).terms(images, posterior, seed=1, samples=2)[0] for size in (3, batch_size)]
     np.testing.assert_allclose(*losses, rtol=0, atol=1e-3)
 
 
 def test_images_after_an_image_do_not_change_its_reconstruction_loss(evaluator: Evaluator, images: Array) -> None:
     posterior = evaluator.encode(images)
     first = Posterior(posterior.mean[:4], posterior.log_var[:4])
-    some = evaluator.reconstruction_loss(images[:4], first, seed=1, samples=2)
-    every = evaluator.reconstruction_loss(images, posterior, seed=1, samples=2)
+    some = evaluator.terms(images[:4], first, seed=1, samples=2)[0]
+    every = evaluator.terms(images, posterior, seed=1, samples=2)[0]
     np.testing.assert_allclose(some, every[:4], rtol=0, atol=1e-3)
 
 
 def test_a_reconstruction_loss_belongs_to_its_seed(evaluator: Evaluator, images: Array) -> None:
     posterior = evaluator.encode(images)
-    first, again, other = (evaluator.reconstruction_loss(images, posterior, seed=seed, samples=2) for seed in (1, 1, 2))
+    first, again, other = (evaluator.terms(images, posterior, seed=seed, samples=2)[0] for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert np.all(first != other)
 
@@ -115,7 +125,7 @@ def test_a_posterior_without_variance_has_the_loss_of_its_mean(evaluator: Evalua
     logits = vae.decoder(mean).numpy().astype(np.float64)
     expected = (np.logaddexp(0, logits) - images * logits).sum(axis=(1, 2))
     for samples in (1, 3):
-        found = evaluator.reconstruction_loss(images, posterior, seed=1, samples=samples)
+        found = evaluator.terms(images, posterior, seed=1, samples=samples)[0]
         assert (found.shape, found.dtype) == ((COUNT,), np.float32)
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
@@ -127,7 +137,7 @@ def test_the_reconstruction_loss_is_unbiased() -> None:
     image = np.random.default_rng(0).random((28, 28)).astype(np.float32)
     mean, log_var = 0.7, 0.4
     posterior = Posterior(np.full((count, 1), mean, np.float32), np.full((count, 1), log_var, np.float32))
-    found = Evaluator(vae, 500).reconstruction_loss(np.tile(image, (count, 1, 1)), posterior, seed=3, samples=2)
+    found = Evaluator(vae, 500).terms(np.tile(image, (count, 1, 1)), posterior, seed=3, samples=2)[0]
 
     nodes, chances = np.polynomial.hermite_e.hermegauss(60)  # of exp(-x^2 / 2)
     latents = mean + np.exp(log_var / 2) * nodes
@@ -145,6 +155,126 @@ def test_progress_counts_each_draw_of_each_image(vae: VAE, images: Array) -> Non
     evaluator = Evaluator(vae, 3, steps.append)
     posterior = evaluator.encode(images)
     assert steps == []
-    evaluator.reconstruction_loss(images, posterior, seed=1, samples=4)
+    evaluator.terms(images, posterior, seed=1, samples=4)
     assert steps == [3, 3, 1] * 4
     assert sum(steps) == COUNT * 4
+
+
+def two_latents() -> VAE:
+    """Two latents with a learned prior, whose decoder tells them in each of 6 x 6 pixels."""
+    keras.utils.set_random_seed(0)
+    image, latent = keras.Input((6, 6)), keras.Input((2,))
+    hidden = layers.Flatten()(image)
+    encoder = keras.Model(image, [layers.Dense(2, kernel_initializer="zeros")(hidden) for _ in range(2)])
+    hidden = layers.Dense(16, "tanh", kernel_initializer=keras.initializers.RandomNormal(0, 1, seed=1))(latent)
+    logits = layers.Dense(36, kernel_initializer=keras.initializers.RandomNormal(0, 0.5, seed=2))(hidden)
+    decoder = keras.Model(latent, layers.Reshape((6, 6))(logits))
+    prior = Flow(*coupling_flow.build(2, [8, 8]))
+    generator = np.random.default_rng(5)
+    for weight in prior.normalise.weights:
+        weight.assign(generator.normal(0, 0.3, weight.shape))
+    return VAE(encoder, decoder, prior)
+
+
+def joint_on_the_plane(vae: VAE, images: Array) -> tuple[Array, NDArray[np.float64]]:
+    """A grid of the latent plane, and log p(x, z) dz of each point and image, in float64."""
+    axis = np.linspace(-8, 8, 401)
+    grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2).astype(np.float32)
+    logits = vae.decoder(grid).numpy().reshape(len(grid), -1).astype(np.float64)
+    flat = images.reshape(len(images), -1).astype(np.float64)
+    log_joint = logits @ flat.T - np.logaddexp(0, logits).sum(axis=1, keepdims=True)
+    log_joint += vae.log_prior(grid).numpy().astype(np.float64)[:, None]
+    return grid, log_joint + 2 * np.log(axis[1] - axis[0])
+
+
+def integrated_nll(vae: VAE, images: Array) -> NDArray[np.float64]:
+    """-log p(x) of each image by the sum over the latent plane."""
+    return -np.logaddexp.reduce(joint_on_the_plane(vae, images)[1], axis=0)
+
+
+def drawn_images(vae: VAE, count: int) -> Array:
+    """Images drawn from the model itself."""
+    generator = np.random.default_rng(6)
+    latents = vae.from_noise(generator.standard_normal((count, 2)).astype(np.float32))
+    chances = 1 / (1 + np.exp(-vae.decoder(latents).numpy()))
+    return (generator.random(chances.shape) < chances).astype(np.float32)
+
+
+def refined_posterior(vae: VAE, images: Array) -> Posterior:
+    """Gaussians with the mean of the true posterior and three times its variance."""
+    grid, log_joint = joint_on_the_plane(vae, images)
+    chances = np.exp(log_joint - np.logaddexp.reduce(log_joint, axis=0))
+    mean = chances.T @ grid
+    variance = chances.T @ grid**2 - mean**2
+    return Posterior(mean.astype(np.float32), np.log(3 * variance).astype(np.float32))
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_the_likelihood_meets_numerical_integration_over_the_latent_plane(jit_compile: bool) -> None:
+    vae = two_latents()
+    images = drawn_images(vae, 50)
+    found = Evaluator(vae, 50, jit_compile=jit_compile).likelihood(
+        images, refined_posterior(vae, images), seed=1, samples=20_000
+    )
+    assert (found.nll.shape, found.nll.dtype, found.samples) == ((50,), np.float32, 20_000)
+    assert found.monte_carlo_error.max() < 0.02
+    np.testing.assert_allclose(found.nll, integrated_nll(vae, images), rtol=0, atol=0.05)
+
+
+def test_one_draw_has_the_mean_of_the_negative_elbo() -> None:
+    vae = two_latents()
+    images = np.repeat(drawn_images(vae, 1), 4000, axis=0)
+    posterior = Posterior(*(np.full((4000, 2), value, np.float32) for value in (0.3, -1.5)))
+    one = Evaluator(vae, 500).likelihood(images, posterior, seed=1, samples=1).nll.astype(np.float64)
+    elbo = np.add(*Evaluator(vae, 500).terms(images, posterior, seed=2, samples=4)).astype(np.float64)
+    error = np.hypot(one.std(), elbo.std()) / np.sqrt(4000)
+    assert error < 0.3
+    assert abs(one.mean() - elbo.mean()) < 5 * error
+
+
+def test_the_bound_tightens_with_the_draws() -> None:
+    vae = two_latents()
+    images = drawn_images(vae, 200)
+    posterior = Posterior(*(np.full((200, 2), value, np.float32) for value in (0, 0)))
+    draws = (1, 3, 10, 100, 1000)
+    means = [Evaluator(vae, 50).likelihood(images, posterior, seed=1, samples=k).nll.mean() for k in draws]
+    assert all(earlier > later for earlier, later in pairwise(means))
+    assert means[-1] > integrated_nll(vae, images).mean() - 0.05
+
+
+def test_the_error_over_draws_is_the_spread_over_seeds() -> None:
+    vae = two_latents()
+    images = drawn_images(vae, 8)
+    posterior = refined_posterior(vae, images)
+    found = [Evaluator(vae, 8).likelihood(images, posterior, seed=seed, samples=100) for seed in range(25)]
+    spread = np.std([likelihood.nll for likelihood in found], axis=0)
+    stated = np.mean([likelihood.monte_carlo_error for likelihood in found], axis=0)
+    np.testing.assert_allclose(stated, spread, rtol=0.6)
+
+
+def test_the_likelihood_of_a_split_does_not_depend_on_how_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    vae = two_latents()
+    images = drawn_images(vae, 7)
+    posterior = refined_posterior(vae, images)
+
+    def likelihood(draws: int, batch_size: int) -> Likelihood:
+        monkeypatch.setattr(evaluation, "_IMPORTANCE_DRAWS", draws)
+        return Evaluator(vae, batch_size).likelihood(images, posterior, seed=1, samples=50)
+
+    first, second = likelihood(20, 3), likelihood(7, 5)
+    np.testing.assert_allclose(first.nll, second.nll, rtol=0, atol=1e-3)
+    assert first.samples == second.samples == 50
+
+
+@pytest.mark.parametrize("samples", [1, 19, 20, 21, 57])
+def test_draws_taken_are_draws_asked(evaluator: Evaluator, vae: VAE, images: Array, samples: int) -> None:
+    """With a posterior that is the prior and a decoder that ignores it, every draw has the same weight."""
+    vae.decoder.weights[0].assign(np.zeros(vae.decoder.weights[0].shape))
+    steps: list[int] = []
+    posterior = Posterior(np.zeros((COUNT, 3), np.float32), np.zeros((COUNT, 3), np.float32))
+    binary = (images > 0.5).astype(np.float32)
+    found = Evaluator(vae, 3, steps.append).likelihood(binary, posterior, seed=1, samples=samples)
+    assert sum(steps) == COUNT * samples
+    assert found.samples == samples
+    np.testing.assert_allclose(found.nll, 784 * np.log(2), rtol=1e-5)
+    np.testing.assert_allclose(found.monte_carlo_error, 0, atol=5e-3)

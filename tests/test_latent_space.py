@@ -167,16 +167,16 @@ def test_traversals_change_one_latent_and_keep_the_others_at_their_mean() -> Non
     order = np.array([2, 0])
     latents = traversals(mean, order, 5)
     assert (latents.shape, latents.dtype) == ((2, 5, 3), np.float32)
-    quantiles = gaussian_quantiles(5).astype(np.float32)
+    deviations, quantiles = [1, 10, 100], gaussian_quantiles(5)
     for row, changed in enumerate(order):
         for place in range(5):
-            expected = [2, 20, 200]
-            expected[changed] = quantiles[place]
+            expected = [2.0, 20.0, 200.0]
+            expected[changed] += deviations[changed] * quantiles[place]
             np.testing.assert_array_equal(latents[row, place], np.float32(expected))
 
 
 def test_as_many_steps_as_latents_are_not_mistaken_for_them() -> None:
-    latents = traversals(np.zeros((4, 3)), np.array([0, 1, 2]), 3)
+    latents = traversals(np.array([[-1.0] * 3, [1.0] * 3]), np.array([0, 1, 2]), 3)
     for row in range(3):
         np.testing.assert_array_equal(latents[row, :, row], gaussian_quantiles(3).astype(np.float32))
         assert np.count_nonzero(latents[row]) == 2  # the middle quantile is zero

@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import keras
@@ -160,3 +161,30 @@ def test_threads_are_fixed_before_the_first_operation_and_changing_them_later_is
     assert threads == "1 3"
     assert "determinism" in determinism
     assert "Intra op parallelism cannot be modified" in change
+
+
+@pytest.mark.parametrize(("latent_dim", "widths"), [(40, (300, 300)), (3, (5,)), (2, (4, 6, 7))])
+def test_gated_dense_has_the_weights_counted_by_hand(latent_dim: int, widths: tuple[int, ...]) -> None:
+    """Each gated layer has two kernels and two biases."""
+    vae = build_vae("gated_dense", latent_dim, widths)
+    for network, first, last in ((vae.encoder, 784, 2 * latent_dim), (vae.decoder, latent_dim, 784)):
+        sizes = [first, *widths]
+        gated = sum(2 * (before + 1) * after for before, after in pairwise(sizes))
+        assert parameters(network) == gated + (sizes[-1] + 1) * last
+
+
+def test_gated_dense_has_the_published_number_of_weights() -> None:
+    vae = build_vae("gated_dense", 40, [300, 300])
+    assert parameters(vae.encoder) + parameters(vae.decoder) == pytest.approx(1.12e6, rel=0.01)
+
+
+def test_a_gated_layer_is_a_linear_one_times_its_gate() -> None:
+    vae = build_vae("gated_dense", 2, [3])
+    for weight in vae.variables:
+        weight.assign(np.random.default_rng(0).normal(0, 1, weight.shape))
+    kernels = {layer.name: layer.get_weights() for layer in vae.decoder.layers if layer.get_weights()}
+    latents = np.random.default_rng(1).normal(0, 1, (5, 2))
+    linear, gate = (latents @ kernel + bias for kernel, bias in (kernels["decoder_1"], kernels["decoder_1_gate"]))
+    kernel, bias = kernels["pixels"]
+    expected = (linear / (1 + np.exp(-gate))) @ kernel + bias
+    np.testing.assert_allclose(vae.decoder(latents).numpy().reshape(5, -1), expected, rtol=1e-4, atol=1e-4)

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from vae.noise import binarise, evaluation_noise, latent_noise
+from vae.noise import binarise, evaluation_noise, importance_noise, latent_noise
 
 Array = NDArray[np.float32]
 Draw = Callable[[int, int], Array]
@@ -27,6 +27,16 @@ def evaluation(seed: int, sample: int, count: int = 4) -> Array:
     return evaluation_noise(count, 3, seed, sample).numpy()
 
 
+def importance(seed: int, sample: int, count: int = 4, part: int = 7) -> Array:
+    noise: Array = importance_noise(count, 3, tf.constant([seed, part]), tf.constant(sample)).numpy()
+    return noise
+
+
+def compiled_latent(seed: int, number: int, count: int = 4) -> Array:
+    noise: Array = tf.function(latent_noise, jit_compile=True)(count, 3, seed, step(number)).numpy()
+    return noise
+
+
 def binary(seed: int, number: int) -> Array:
     return binarise(tf.fill((4, 5, 5), 0.5), seed, step(number)).numpy()
 
@@ -35,18 +45,18 @@ def correlation(first: Array, second: Array) -> float:
     return float(np.corrcoef(first.ravel(), second.ravel())[0, 1])
 
 
-@pytest.mark.parametrize("draw", [latent, evaluation, binary])
+@pytest.mark.parametrize("draw", [latent, evaluation, importance, binary])
 def test_the_same_seed_and_step_draw_the_same(draw: Draw) -> None:
     np.testing.assert_array_equal(draw(3, 5), draw(3, 5))
 
 
-@pytest.mark.parametrize("draw", [latent, evaluation, binary])
+@pytest.mark.parametrize("draw", [latent, evaluation, importance, binary])
 @pytest.mark.parametrize(("seed", "number"), [(4, 5), (3, 6), (5, 3)])
 def test_another_seed_or_step_draws_something_else(draw: Draw, seed: int, number: int) -> None:
     assert not np.array_equal(draw(3, 5), draw(seed, number))
 
 
-@pytest.mark.parametrize("draw", [latent, evaluation, binary])
+@pytest.mark.parametrize("draw", [latent, evaluation, importance, binary])
 def test_the_global_seed_and_earlier_draws_change_nothing(draw: Draw) -> None:
     first = draw(3, 5)
     tf.random.set_seed(99)
@@ -58,6 +68,13 @@ def test_the_global_seed_and_earlier_draws_change_nothing(draw: Draw) -> None:
 def test_latents_of_training_and_of_evaluation_are_other_streams(kind: tf.DType) -> None:
     training = latent_noise(COUNT, 3, 3, tf.constant(5, kind)).numpy()
     assert abs(correlation(training, evaluation(3, 5, COUNT))) < 5 / np.sqrt(3 * COUNT)
+
+
+def test_importance_weighted_draws_are_streams_of_their_own() -> None:
+    noise = importance(3, 5, COUNT)
+    others = (latent(3, 5, COUNT), evaluation(3, 5, COUNT), importance(3, 6, COUNT), importance(3, 5, COUNT, part=8))
+    for other in others:
+        assert abs(correlation(noise, other)) < 5 / np.sqrt(3 * COUNT)
 
 
 def test_binarisation_and_latents_are_other_streams() -> None:
@@ -75,7 +92,7 @@ def test_consecutive_steps_and_seeds_are_uncorrelated() -> None:
         assert abs(correlation(noise[first], noise[second])) < 5 / np.sqrt(3 * COUNT)
 
 
-@pytest.mark.parametrize("draw", [latent, evaluation])
+@pytest.mark.parametrize("draw", [latent, compiled_latent, evaluation, importance])
 def test_latent_noise_has_the_moments_of_the_standard_normal(draw: Callable[..., Array]) -> None:
     noise = draw(0, 1, COUNT).astype(np.float64)
     for power, moment, variance in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):
@@ -83,7 +100,7 @@ def test_latent_noise_has_the_moments_of_the_standard_normal(draw: Callable[...,
         assert abs(np.mean(noise**power) - moment) < 5 * error
 
 
-@pytest.mark.parametrize("draw", [latent, evaluation])
+@pytest.mark.parametrize("draw", [latent, compiled_latent, evaluation, importance])
 def test_each_image_and_latent_has_noise_of_its_own(draw: Callable[..., Array]) -> None:
     assert np.unique(draw(0, 0, 100)).size == 300
 

@@ -1,6 +1,7 @@
 """The terms of the evidence lower bound against float64, numeric integration and values worked out by hand."""
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -9,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vae.objective import bernoulli_entropy, bernoulli_nll, gaussian_kl, kl_weight, reparameterise
+from vae.objective import (
+    bernoulli_entropy,
+    bernoulli_nll,
+    gaussian_kl,
+    kl_weight,
+    reparameterise,
+    sampled_kl,
+    standard_normal_log_prob,
+)
 
 Array = NDArray[np.float64]
 
@@ -201,3 +210,28 @@ def test_the_gradient_of_both_terms_is_that_of_finite_differences() -> None:
     at = np.array([logit, mean, log_var])
     differences = [(exact(at + step) - exact(at - step)) / 2e-5 for step in 1e-5 * np.eye(3)]
     assert gradient == pytest.approx(differences, rel=1e-4)
+
+
+def test_the_log_density_of_the_standard_normal_is_that_of_the_standard_library() -> None:
+    values = np.random.default_rng(9).normal(0, 2, (6, 3)).astype(np.float32)
+    expected = [sum(math.log(NormalDist().pdf(float(value))) for value in row) for row in values]
+    np.testing.assert_allclose(standard_normal_log_prob(tf.constant(values)), expected, rtol=1e-5)
+
+
+def test_the_sampled_kl_is_the_difference_of_two_log_densities() -> None:
+    generator = np.random.default_rng(9)
+    mean, log_var, noise = generator.normal(0, 1, (3, 6, 3)).astype(np.float32)
+    log_prior = generator.normal(0, 1, 6).astype(np.float32)
+    latents = mean.astype(np.float64) + np.exp(log_var / 2) * noise
+    posterior = [
+        sum(math.log(NormalDist(m, math.exp(v / 2)).pdf(z)) for m, v, z in zip(*image, strict=True))
+        for image in zip(mean.tolist(), log_var.tolist(), latents.tolist(), strict=True)
+    ]
+    found = sampled_kl(tf.constant(log_var), tf.constant(noise), tf.constant(log_prior))
+    np.testing.assert_allclose(found, np.array(posterior) - log_prior, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shapes", [((4, 3), (4, 2), (4,)), ((4, 3), (4, 3), (3,)), ((4, 3), (1, 3), (4,))])
+def test_the_sampled_kl_refuses_shapes_that_would_broadcast(shapes: tuple[tuple[int, ...], ...]) -> None:
+    with pytest.raises(ValueError, match="hape"):
+        sampled_kl(*(tf.zeros(shape) for shape in shapes))

@@ -21,12 +21,13 @@ SHIPPED = ROOT / "params.yaml"
 
 VALID = """\
 preprocess: {split: published, seed: 0}
-model: {architecture: textbook, latent_dim: 2, widths: [32, 64]}
-train: {seed: 1, targets: gray, epochs: 3, batch_size: 128, learning_rate: 1.0e-3, schedule: constant, beta: 1.0,
-  kl_warmup_epochs: 0, keep: last}
-evaluate: {seed: 2, latent_samples: 8, batch_size: 500}
+model: {architecture: textbook, latent_dim: 2, widths: [32, 64], prior: coupling_flow, prior_widths: [8],
+  jit_compile: false}
+train: {seed: 1, targets: gray, epochs: 3, batch_size: 128, learning_rate: 1.0e-3, learning_rate_warmup_epochs: 0,
+  schedule: constant, beta: 1.0, kl_warmup_epochs: 0, ema_momentum: 0, validation_interval: 1, keep: last}
+evaluate: {seed: 2, latent_samples: 8, importance_samples: 100, batch_size: 500}
 figures: {seed: 3, grid_side: 20, prior_samples: 100}
-threads: {intra_op: 2, inter_op: 1}
+threads: {intra_op: 2, inter_op: 1, op_determinism: true}
 """
 
 SECTIONS = [kind for kind in vars(params).values() if isinstance(kind, type) and issubclass(kind, Section)]
@@ -91,8 +92,14 @@ def test_sections_load_alone(path: Path) -> None:
 
 
 def test_sections_not_asked_for_are_not_judged(path: Path) -> None:
-    path.write_text("train: nonsense\nunknown: 1\nthreads: {intra_op: 2, inter_op: 1}\n", encoding="utf-8")
-    assert load_sections(["threads"], path)["threads"].model_dump() == {"intra_op": 2, "inter_op": 1}
+    path.write_text(
+        "train: nonsense\nunknown: 1\nthreads: {intra_op: 2, inter_op: 1, op_determinism: true}\n", encoding="utf-8"
+    )
+    assert load_sections(["threads"], path)["threads"].model_dump() == {
+        "intra_op": 2,
+        "inter_op": 1,
+        "op_determinism": True,
+    }
 
 
 @pytest.mark.parametrize("kind", SECTIONS)
@@ -153,13 +160,32 @@ BAD_VALUES = [
     ("widths: [32, 64]", "widths: {a: 32}", "model.widths = {'a': 32}", "a list"),
     ("architecture: textbook", "architecture: ../x", "model.architecture = '../x'", "match pattern"),
     ("architecture: textbook", "architecture: os.path", "model.architecture = 'os.path'", "match pattern"),
+    ("prior: coupling_flow", "prior: ../x", "model.prior = '../x'", "match pattern"),
+    ("prior_widths: [8]", "prior_widths: 8", "model.prior_widths = 8", "a list"),
+    ("prior_widths: [8]", "prior_widths: [0]", "model.prior_widths.0 = 0", "greater than or equal to 1"),
+    ("jit_compile: false", "jit_compile: 0", "model.jit_compile = 0", "valid boolean"),
+    ("rate_warmup_epochs: 0", "rate_warmup_epochs: -1", "train.learning_rate_warmup_epochs = -1", "greater than or"),
+    ("ema_momentum: 0", "ema_momentum: 1", "train.ema_momentum = 1", "less than 1"),
+    ("validation_interval: 1", "validation_interval: 0", "train.validation_interval = 0", "greater than or equal to 1"),
+    (
+        "importance_samples: 100",
+        "importance_samples: 0",
+        "evaluate.importance_samples = 0",
+        "greater than or equal to 1",
+    ),
+    ("op_determinism: true", "op_determinism: 1", "threads.op_determinism = 1", "valid boolean"),
     ("latent_samples: 8", "latent_samples: 0", "evaluate.latent_samples = 0", "greater than or equal to 1"),
     ("grid_side: 20", "grid_side: 1", "figures.grid_side = 1", "greater than or equal to 2"),
     ("prior_samples: 100", "prior_samples: 1001", "figures.prior_samples = 1001", "less than or equal to 1000"),
     ("intra_op: 2", "intra_op: 0", "threads.intra_op = 0", "greater than or equal to 1"),
-    ("{intra_op: 2, inter_op: 1}", "3", "threads = 3", "dictionary"),
-    ("{intra_op: 2, inter_op: 1}", "[intra_op, inter_op]", "threads = ['intra_op', 'inter_op']", "dictionary"),
-    ("{intra_op: 2, inter_op: 1}", "", "threads = None", "dictionary"),
+    ("{intra_op: 2, inter_op: 1, op_determinism: true}", "3", "threads = 3", "dictionary"),
+    (
+        "{intra_op: 2, inter_op: 1, op_determinism: true}",
+        "[intra_op, inter_op]",
+        "threads = ['intra_op', 'inter_op']",
+        "dictionary",
+    ),
+    ("{intra_op: 2, inter_op: 1, op_determinism: true}", "", "threads = None", "dictionary"),
 ]
 
 
@@ -221,11 +247,13 @@ def test_missing_key_is_named(path: Path) -> None:
 
 
 def test_missing_section_is_named(path: Path) -> None:
-    assert "threads is missing" in refusal(path, changed("threads: {intra_op: 2, inter_op: 1}\n", ""))
+    assert "threads is missing" in refusal(
+        path, changed("threads: {intra_op: 2, inter_op: 1, op_determinism: true}\n", "")
+    )
 
 
 def test_missing_section_is_named_where_it_alone_is_loaded(path: Path) -> None:
-    path.write_text(changed("threads: {intra_op: 2, inter_op: 1}\n", ""), encoding="utf-8")
+    path.write_text(changed("threads: {intra_op: 2, inter_op: 1, op_determinism: true}\n", ""), encoding="utf-8")
     with pytest.raises(StageError, match=r"section 'threads' is missing; expected: preprocess, model, train"):
         load_sections(["threads"], path)
 
@@ -247,7 +275,9 @@ def test_duplicate_key_is_refused(path: Path) -> None:
 
 
 def test_duplicate_section_is_refused(path: Path) -> None:
-    assert 'duplicate key "threads"' in refusal(path, VALID + "threads: {intra_op: 8, inter_op: 1}\n")
+    assert 'duplicate key "threads"' in refusal(
+        path, VALID + "threads: {intra_op: 8, inter_op: 1, op_determinism: true}\n"
+    )
 
 
 def test_file_that_is_not_utf8_is_refused(path: Path) -> None:

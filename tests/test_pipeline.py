@@ -31,7 +31,7 @@ print("LOADED" + json.dumps([os.path.relpath(file) for file in files if file.sta
 def substituted(text: str) -> str:
     """`text` as DVC reads it."""
     values = {key: value for entry in GRAPH["vars"] for key, value in entry.items()}
-    values["model.architecture"] = PARAMS["model"]["architecture"]
+    values |= {f"model.{key}": PARAMS["model"][key] for key in ("architecture", "prior")}
     return re.sub(r"\$\{([\w.]+)\}", lambda match: str(values[match.group(1)]), text)
 
 
@@ -62,10 +62,12 @@ def test_stages_are_the_modules() -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_source_deps_are_the_modules_a_fresh_process_loads(stage: str) -> None:
-    every = [f"vae.architectures.{path.stem}" for path in (ROOT / "vae/architectures").glob("[a-z]*.py")]
-    chosen = [f"vae.architectures.{PARAMS['model']['architecture']}"]
-    architectures = every if stage == "check" else chosen if "model" in STAGES[stage].get("params", []) else []
-    command = [sys.executable, "-c", LOADED, f"stages.{stage}", *architectures]
+    packages = {"vae.architectures": PARAMS["model"]["architecture"], "vae.priors": PARAMS["model"]["prior"]}
+    folders = {package: ROOT / package.replace(".", "/") for package in packages}
+    every = [f"{package}.{path.stem}" for package, folder in folders.items() for path in folder.glob("[a-z]*.py")]
+    chosen = [".".join(module) for module in packages.items()]
+    named = every if stage == "check" else chosen if "model" in STAGES[stage].get("params", []) else []
+    command = [sys.executable, "-c", LOADED, f"stages.{stage}", *named]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = json.loads(done.stdout.rpartition("LOADED")[2])
     declared = {substituted(dep) for dep in STAGES[stage]["deps"] if dep.endswith(".py")}
@@ -132,7 +134,7 @@ def test_only_the_cheapest_stage_forgoes_the_run_cache() -> None:
 
 
 def test_init_files_hold_a_docstring_only() -> None:
-    for package in ("pipeline", "stages", "vae", "vae/architectures", "workflow"):
+    for package in ("pipeline", "stages", "vae", "vae/architectures", "vae/priors", "workflow"):
         body = ast.parse((ROOT / package / "__init__.py").read_text(encoding="utf-8")).body
         assert len(body) == 1
         assert isinstance(body[0], ast.Expr)

@@ -253,8 +253,8 @@ def test_latent_traversals_show_a_row_a_latent() -> None:
     assert tick_labels(axes, "x") == ["-1.0", "0.0", "1.0"]
     np.testing.assert_allclose(axes.get_xticks(), [13.5, 41.5, 69.5])
     np.testing.assert_allclose(axes.get_yticks(), [13.5, 41.5])
-    assert axes.get_xlabel() == "latent, in prior standard deviations"
-    assert axes.get_title() == "Active latents, the others at their mean"
+    assert axes.get_xlabel() == "latent, in standard deviations of its posterior means"
+    assert axes.get_title() == "Active latents, with what each tells of the image at most; the others at their mean"
 
 
 def test_latent_means_are_points_in_the_colour_of_their_class() -> None:

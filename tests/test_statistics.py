@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from vae.statistics import GRID_NATS, losses_of, mean_and_error, on_grid, summarise
 
-Figures = dict[str, NDArray[np.float32]]
+Figures = dict[str, NDArray[Any]]
 
 #: Far above the loss of any image: 784 pixels at 30 nats each.
 NATS = st.floats(0, 2**15, width=32)
@@ -25,6 +26,9 @@ def figures() -> Figures:
         "gray_kl_nats": np.array([5, 4, 3], np.float32),
         "binarised_reconstruction_nats": np.array([10, 20, 60], np.float32),
         "binarised_kl_nats": np.array([1, 1, 1], np.float32),
+        "binarised_nll_nats": np.array([9, 19, 53], np.float32),
+        "binarised_nll_mc_nats": np.array([3, 0, 4], np.float32),
+        "binarised_nll_samples": np.array(7),
     }
 
 
@@ -95,8 +99,9 @@ def test_a_summary_holds_the_mean_and_error_of_each_loss_of_each_kind_of_targets
     summary = summarise(figures)
     names = {"reconstruction_nats", "kl_nats", "elbo_nats"}
     assert set(summary) == {"gray", "binarised"}
-    for means in summary.values():
-        assert set(means) == names | {f"{name}_se" for name in names}
+    assert set(summary["gray"]) == names | {f"{name}_se" for name in names}
+    more = {"nll_nats", "nll_nats_se", "nll_nats_mc", "nll_samples"}
+    assert set(summary["binarised"]) == set(summary["gray"]) | more
     assert summary["gray"]["kl_nats"] == 4
     assert summary["binarised"]["elbo_nats"] == -31
     assert summary["binarised"]["reconstruction_nats_se"] == pytest.approx(math.sqrt(700 / 3))
@@ -106,3 +111,11 @@ def test_the_error_of_the_elbo_is_that_of_the_sum_of_each_image(figures: Figures
     gray = summarise(figures)["gray"]
     assert gray["reconstruction_nats_se"] == gray["kl_nats_se"] == pytest.approx(1 / math.sqrt(3))
     assert gray["elbo_nats_se"] == 0
+
+
+def test_the_likelihood_has_an_error_over_images_and_one_over_draws(figures: Figures) -> None:
+    binarised = summarise(figures)["binarised"]
+    assert binarised["nll_nats"] == 27
+    assert binarised["nll_nats_se"] == pytest.approx(math.sqrt(((9 - 27) ** 2 + (19 - 27) ** 2 + (53 - 27) ** 2) / 6))
+    assert binarised["nll_nats_mc"] == pytest.approx(5 / 3)  # sqrt(3^2 + 0^2 + 4^2) / 3
+    assert binarised["nll_samples"] == 7

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from vae import training
 from vae.datasets import epoch_order
-from vae.model import VAE
+from vae.model import VAE, Flow
 from vae.noise import binarise, latent_noise
+from vae.priors import coupling_flow
 from vae.training import Losses, Recipe, Trainer
 
 Array = NDArray[np.floating]
@@ -26,9 +27,12 @@ RECIPE = Recipe(
     epochs=3,
     batch_size=BATCH,
     learning_rate=0.01,
+    learning_rate_warmup_epochs=0,
     schedule="constant",
     beta=1.0,
     kl_warmup_epochs=0,
+    ema_momentum=0,
+    jit_compile=False,
 )
 
 
@@ -67,7 +71,8 @@ def batch_and_noise(images: Array, recipe: Recipe, step: int) -> tuple[Array, Ar
     """What step number `step` of training sees, in float64: flat images and latent noise."""
     epoch, within = divmod(step, STEPS)
     order = epoch_order(COUNT, recipe.seed, epoch)[within * BATCH : (within + 1) * BATCH]
-    noise = latent_noise(BATCH, LATENTS, recipe.seed, tf.constant(step, tf.int64)).numpy()
+    draw = tf.function(latent_noise, jit_compile=recipe.jit_compile)  # XLA has its own normal draws
+    noise = draw(BATCH, LATENTS, recipe.seed, tf.constant(step, tf.int64)).numpy()
     return images[order].reshape(BATCH, -1).astype(np.float64), noise.astype(np.float64)
 
 
@@ -167,6 +172,59 @@ def test_the_cosine_schedule_ends_at_zero(images: NDArray[np.float32]) -> None:
     assert_same_bytes(weights_of(trainer), ended)
 
 
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_the_learning_rate_warms_up_step_by_step_over_epochs(images: NDArray[np.float32], schedule: str) -> None:
+    recipe = replace(RECIPE, schedule=schedule, learning_rate_warmup_epochs=1.5)
+    rates = [0.01 * rise for rise in (1 / 3, 2 / 3, 1, 1, 1, 1)]
+    if schedule == "cosine":
+        rates = [rate * (1 + math.cos(math.pi * step / 6)) / 2 for step, rate in enumerate(rates)]
+    assert_trained_like_numpy(images, recipe, kl_weights=[1] * 6, rates=rates)
+
+
+def test_compiled_steps_are_those_of_numpy_too(images: NDArray[np.float32]) -> None:
+    recipe = replace(RECIPE, jit_compile=True, beta=2.0, kl_warmup_epochs=2)
+    assert_trained_like_numpy(images, recipe, kl_weights=[0.5, 1, 1.5, 2, 2, 2], rates=[0.01] * 6)
+
+
+def test_the_average_of_the_weights_is_that_of_numpy(
+    images: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "STEPS_PER_CALL", 1)
+    trainer = trainer_of(images, replace(RECIPE, ema_momentum=0.5))
+    expected = weights_of(trainer)
+    for step, _ in enumerate(losses for epoch in range(3) for losses in trainer.run_epoch(epoch)):
+        kept = min(0.5, (2 + step) / (11 + step))  # `step` steps were done before this one
+        expected = [kept * old + (1 - kept) * new for old, new in zip(expected, weights_of(trainer), strict=True)]
+    trained = weights_of(trainer)
+    with trainer.averaged():
+        for found, mean in zip(weights_of(trainer), expected, strict=True):
+            np.testing.assert_allclose(found, mean, rtol=1e-5, atol=1e-6)
+        assert not np.allclose(weights_of(trainer)[0], trained[0])
+    assert_same_bytes(weights_of(trainer), trained)
+
+
+def test_without_an_average_the_weights_are_their_own(images: NDArray[np.float32]) -> None:
+    trainer = trainer_of(images)
+    train(trainer, [0])
+    trained = weights_of(trainer)
+    with trainer.averaged():
+        assert_same_bytes(weights_of(trainer), trained)
+
+
+def test_a_learned_prior_learns(images: NDArray[np.float32]) -> None:
+    """Images that never change need no latents: a prior that may move meets the posterior and the KL vanishes."""
+    keras.utils.set_random_seed(0)
+    encoder, decoder = linear_vae().encoder, linear_vae().decoder
+    log_var_bias = encoder.trainable_variables[3]
+    log_var_bias.assign(np.full(LATENTS, -3.0))  # a narrow posterior, far from N(0, I)
+    encoder.trainable = decoder.trainable = False
+    vae = VAE(encoder, decoder, Flow(*coupling_flow.build(LATENTS, [4, 4])))
+    trainer = Trainer(vae, np.zeros((8, 2, 3), np.float32), replace(RECIPE, epochs=200, learning_rate=0.02))
+    kls = np.concatenate([losses.kl for losses in train(trainer, range(200))])
+    assert kls[:5].mean() > 1
+    assert abs(kls[-50:].mean()) < 0.1
+
+
 def test_beta_zero_leaves_the_kl_out_of_the_loss(images: NDArray[np.float32]) -> None:
     assert_trained_like_numpy(images, replace(RECIPE, beta=0.0), kl_weights=[0] * 6, rates=[0.01] * 6)
 
@@ -207,9 +265,14 @@ def test_another_seed_ends_elsewhere(images: NDArray[np.float32]) -> None:
     assert not np.array_equal(weights_of(first)[0], weights_of(second)[0])
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
-def test_a_resumed_run_ends_with_the_bytes_of_an_uninterrupted_one(images: NDArray[np.float32], schedule: str) -> None:
-    recipe = replace(RECIPE, schedule=schedule, binarised=True, kl_warmup_epochs=1.5)
+def test_a_resumed_run_ends_with_the_bytes_of_an_uninterrupted_one(
+    images: NDArray[np.float32], schedule: str, jit_compile: bool
+) -> None:
+    recipe = replace(
+        RECIPE, schedule=schedule, binarised=True, kl_warmup_epochs=1.5, ema_momentum=0.9, jit_compile=jit_compile
+    )
     whole, broken, resumed = (trainer_of(images, recipe) for _ in range(3))
     expected = train(whole, range(3))
     train(broken, [0])
@@ -279,7 +342,7 @@ def test_a_nan_is_refused_at_the_step_and_epoch_that_met_it(
     step = int(np.flatnonzero(epoch_order(COUNT, RECIPE.seed, 1) == dropped_at_first)[0]) // BATCH + 1
     assert step <= STEPS
     images[dropped_at_first, 0, 0] = np.nan
-    with pytest.raises(FloatingPointError, match=rf"reconstruction loss became nan at step {step} of epoch 2\b"):
+    with pytest.raises(FloatingPointError, match=rf"KL divergence became nan at step {step} of epoch 2\b"):
         train(trainer_of(images), range(2))
 
 

@@ -10,12 +10,17 @@ import pytest
 from conftest import ROOT, Project
 from ruamel.yaml import YAML
 
+from pipeline.errors import StageError
 from pipeline.params import load_params
 from workflow import tolerance
+from workflow.experiment import overrides
+from workflow.presets import preset_names, read_preset, run_digest, write_params
 from workflow.tolerance import TOLERANCE_NATS, flatten, largest_difference
-from workflow.working_copy import apply_preset, working_copy
+from workflow.working_copy import working_copy
 
 SUMMARY = (sys.executable, "-m", "workflow.summary")
+EXPERIMENT = (sys.executable, "-m", "workflow.experiment")
+STALE = (sys.executable, "-c", "from workflow.presets import stale_presets; print(stale_presets())")
 
 
 def edit(project: Project, path: str, changes: Mapping[tuple[str, ...], Any]) -> None:
@@ -93,13 +98,64 @@ def test_a_commit_without_results_is_said(project: Project) -> None:
     assert "No committed results to compare with" in said.stdout
 
 
-@pytest.mark.parametrize("preset", sorted((ROOT / "presets").glob("*.yaml")), ids=lambda path: path.stem)
-def test_a_preset_states_every_key_of_the_sections_it_sets(preset: Path, tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    apply_preset(preset, tmp_path)
-    params = load_params(tmp_path / "params.yaml").model_dump()
-    for section, values in YAML(typ="safe", pure=True).load(preset).items():
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_states_every_key_of_the_sections_it_sets(name: str, tmp_path: Path) -> None:
+    write_params(name, tmp_path / "params.yaml")
+    params = load_params(tmp_path / "params.yaml").model_dump(mode="json")
+    for section, values in YAML(typ="safe", pure=True).load(ROOT / "presets" / f"{name}.yaml").items():
+        assert params[section] == values
+
+
+def test_overrides_are_read_by_dvc_as_the_values_they_are(project: Project) -> None:
+    sections = {"model": {"prior": "coupling_flow", "prior_widths": [4, 4]}, "train": {"beta": 1.0, "epochs": 1}}
+    settings = [part for setting in overrides(sections) for part in ("--set-param", setting)]
+    done = project.run("dvc", "exp", "run", "--name", "other", *settings)
+    assert done.returncode == 0, done.stderr
+    params = load_params(project.folder / "params.yaml").model_dump(mode="json")
+    for section, values in sections.items():
         assert {key: params[section][key] for key in values} == values
+
+
+def test_an_experiment_records_what_its_preset_found(project: Project) -> None:
+    preset = project.folder / "presets" / "small.yaml"
+    params = YAML(typ="safe", pure=True).load(project.folder / "params.yaml")
+    YAML(pure=True).dump({"train": {**params["train"], "epochs": 1}}, preset)
+    done = project.run(*EXPERIMENT, "small")
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = json.loads((project.folder / "presets/small.json").read_text())
+    assert record["metrics"] == json.loads((project.folder / "metrics/evaluation.json").read_text())
+    assert record["training"]["epochs"] == 1
+    assert record["parent_commit"] == project.run("git", "rev-parse", "HEAD").stdout.strip()
+    assert record["train_seconds"] > 0
+    assert "small" in project.run("dvc", "exp", "show", "--csv").stdout
+    stale = project.run(*STALE).stdout
+    assert "small" not in stale
+
+    with (project.folder / "vae/architectures/textbook.py").open("a") as source:
+        source.write("# changed\n")
+    assert "small" in project.run(*STALE).stdout
+
+
+def test_an_unknown_preset_is_refused_with_the_known_ones(project: Project) -> None:
+    for arguments in (["nonsense"], [""], []):
+        done = project.run(*EXPERIMENT, *arguments)
+        assert done.returncode == 1
+        assert "it should be one of: quick" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_the_digest_of_a_run_is_of_what_metrics_follow_from() -> None:
+    params = load_params(ROOT / "params.yaml")
+    digest = run_digest(params)
+    drawn = params.model_copy(update={"figures": params.figures.model_copy(update={"seed": 99})})
+    trained = params.model_copy(update={"train": params.train.model_copy(update={"seed": 99})})
+    assert run_digest(drawn) == digest
+    assert run_digest(trained) != digest
+
+
+def test_a_preset_that_is_no_file_is_refused() -> None:
+    with pytest.raises(StageError, match=r"NAME = '\.\./x': it should be one of"):
+        read_preset("../x")
 
 
 def test_a_working_copy_is_the_project_as_it_stands(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,21 +12,25 @@ def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-def training_batches(images: tf.Tensor, *, batch_size: int, seed: int, epoch: int, binarised: bool) -> tf.data.Dataset:
-    """One epoch of training batches.
+def training_blocks(
+    images: tf.Tensor, *, batch_size: int, block: int, seed: int, epoch: int, binarised: bool
+) -> tf.data.Dataset:
+    """One epoch of training batches, delivered in blocks of steps.
 
     The images are gathered from the tensor in memory. The last batch is dropped if it is not full; as each
-    epoch has another order, it is other images each time.
+    epoch has another order, it is other images each time. The last block is shorter where the epoch's steps
+    are no multiple of `block`.
 
     Args:
         images: (count, 28, 28) float32 in [0, 1].
         batch_size: Images in a batch, at most `count`.
+        block: Steps in a block.
         seed: Of the order and the binarisation.
         epoch: From 0.
         binarised: Whether each image is replaced by a binary draw from it, anew for every batch.
 
     Returns:
-        Dataset of (batch_size, 28, 28) float32 images and the () int64 step from the start of training.
+        Dataset of (steps, batch_size, 28, 28) float32 images and the (steps,) int64 steps from the start of training.
     """
     count = images.shape[0]
     steps = count // batch_size
@@ -38,4 +42,6 @@ def training_batches(images: tf.Tensor, *, batch_size: int, seed: int, epoch: in
     order = epoch_order(count, seed, epoch)
     batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=True)
     numbered = batches.enumerate(start=epoch * steps)
-    return numbered.map(load, num_parallel_calls=1, deterministic=True).prefetch(2)
+    options = tf.data.Options()
+    options.autotune.enabled = False  # nothing to tune, and the end of each epoch would wait for the tuner, up to 5 s
+    return numbered.map(load, num_parallel_calls=1, deterministic=True).batch(block).prefetch(2).with_options(options)

@@ -73,7 +73,9 @@ def quantile_grid(side: int) -> NDArray[np.float64]:
 
 
 def traversals(mean: Array, order: NDArray[np.integer], steps: int) -> NDArray[np.float32]:
-    """Latents that change one at a time through the Gaussian quantiles, the others at their mean.
+    """Latents that change one at a time through the Gaussian quantiles, in units of the deviation of its means.
+
+    The others stay at their mean.
 
     Args:
         mean: (count, latent), posterior means.
@@ -83,6 +85,9 @@ def traversals(mean: Array, order: NDArray[np.integer], steps: int) -> NDArray[n
     Returns:
         (rows, steps, latent) float32.
     """
-    latents = np.tile(mean.mean(axis=0, dtype=np.float64), (len(order), steps, 1))
-    latents[np.arange(len(order)), :, order] = gaussian_quantiles(steps)
+    centre, deviation = mean.mean(axis=0, dtype=np.float64), mean.std(axis=0, dtype=np.float64)
+    latents = np.tile(centre, (len(order), steps, 1))
+    latents[np.arange(len(order)), :, order] = centre[order, None] + np.outer(
+        deviation[order], gaussian_quantiles(steps)
+    )
     return latents.astype(np.float32)

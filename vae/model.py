@@ -1,22 +1,33 @@
-"""A variational autoencoder as two Keras models; the objective stands outside both."""
+"""A variational autoencoder as Keras models; the objective stands outside all of them."""
 
 import importlib
 import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
 
 import keras
 import tensorflow as tf
 
-from vae import architectures
+from vae import architectures, priors
+from vae.objective import gaussian_kl, sampled_kl, standard_normal_log_prob
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A learned prior p(z): latents are an invertible function of standard normal noise."""
+
+    normalise: keras.Model  # (batch, latent) -> (batch, latent) noise, (batch,) log |det d noise / d latent|
+    generate: keras.Model  # its inverse, of the same layers: (batch, latent) noise -> (batch, latent)
 
 
 @dataclass(frozen=True)
 class VAE:
-    """Encoder of q(z|x) and decoder of p(x|z)."""
+    """Encoder of q(z|x), decoder of p(x|z), and prior p(z)."""
 
     encoder: keras.Model  # (batch, 28, 28) image -> mean, log_var, each (batch, latent)
     decoder: keras.Model  # (batch, latent) -> (batch, 28, 28) logits
+    prior: Flow | None = None  # None is the standard normal
 
     @property
     def latent_dim(self) -> int:
@@ -24,37 +35,86 @@ class VAE:
         return int(self.decoder.input_shape[-1])
 
     @property
+    def networks(self) -> list[keras.Model]:
+        """Every network that has weights of its own: encoder, decoder, and the prior's if it is learned."""
+        return [self.encoder, self.decoder, *([self.prior.normalise] if self.prior else [])]
+
+    @property
     def variables(self) -> list[keras.Variable]:
         """Weights in a fixed order, encoder first."""
-        return [*self.encoder.weights, *self.decoder.weights]
+        return [weight for network in self.networks for weight in network.weights]
 
     @property
     def trainable_variables(self) -> list[keras.Variable]:
         """Weights that training changes, encoder first."""
-        return [*self.encoder.trainable_variables, *self.decoder.trainable_variables]
+        return [weight for network in self.networks for weight in network.trainable_variables]
+
+    def log_prior(self, latent: tf.Tensor) -> tf.Tensor:
+        """Log p(z) of latents (batch, latent) float32, by the change of variables; (batch,) float32, nats."""
+        if self.prior is None:
+            return standard_normal_log_prob(latent)
+        noise, log_det = self.prior.normalise(latent)
+        return standard_normal_log_prob(noise) + log_det
+
+    def kl(self, mean: tf.Tensor, log_var: tf.Tensor, noise: tf.Tensor, latent: tf.Tensor) -> tf.Tensor:
+        """KL(q(z|x) || p(z)): exact for the standard normal, else its unbiased estimate from one draw.
+
+        Args:
+            mean: (batch, latent) float32, mean of q(z|x).
+            log_var: (batch, latent) float32, log of the variance.
+            noise: (batch, latent) float32, standard normal, that the draw was made of.
+            latent: (batch, latent) float32, the draw.
+
+        Returns:
+            (batch,) float32, nats per image.
+        """
+        if self.prior is None:
+            return tf.reduce_sum(gaussian_kl(mean, log_var), axis=1)
+        return sampled_kl(log_var, noise, self.log_prior(latent))
+
+    def from_noise(self, noise: tf.Tensor) -> tf.Tensor:
+        """A draw of p(z) from standard normal noise, both (batch, latent) float32."""
+        return noise if self.prior is None else self.prior.generate(noise)
 
 
 def architecture_names() -> list[str]:
     """What `model.architecture` may be: the modules of `vae/architectures`, sorted."""
-    return sorted(module.name for module in pkgutil.iter_modules(architectures.__path__))
+    return _modules(architectures)
 
 
-def build_vae(architecture: str, latent_dim: int, widths: Sequence[int]) -> VAE:
+def prior_names() -> list[str]:
+    """What `model.prior` may be: the modules of `vae/priors`, sorted."""
+    return _modules(priors)
+
+
+def _modules(package: ModuleType) -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+
+
+def build_vae(
+    architecture: str,
+    latent_dim: int,
+    widths: Sequence[int],
+    prior: str = "standard_normal",
+    prior_widths: Sequence[int] = (),
+) -> VAE:
     """A VAE with fresh weights, drawn from Keras' global seed.
 
     Raises:
-        ValueError: If the architecture cannot have these widths.
+        ValueError: If the architecture cannot have these widths, or the prior its own.
     """
-    module = importlib.import_module(f"vae.architectures.{architecture}")
-    encoder, decoder = module.build(latent_dim, widths)
-    return VAE(encoder, decoder)
+    encoder, decoder = importlib.import_module(f"vae.architectures.{architecture}").build(latent_dim, widths)
+    networks = importlib.import_module(f"vae.priors.{prior}").build(latent_dim, prior_widths)
+    return VAE(encoder, decoder, networks and Flow(*networks))
 
 
-def fix_threads(intra_op: int, inter_op: int) -> None:
-    """Fixes TensorFlow's thread counts and makes its operations deterministic; before its first operation.
+def fix_threads(intra_op: int, inter_op: int, *, op_determinism: bool = True) -> None:
+    """Fixes TensorFlow's thread counts and whether it has to be deterministic; before its first operation.
 
-    Equal bytes need an equal count of intra-op threads: sums are split over them.
+    Equal bytes need an equal count of intra-op threads: sums are split over them. What is compiled by XLA repeats
+    its bytes on the CPU without the switch.
     """
     tf.config.threading.set_intra_op_parallelism_threads(intra_op)
     tf.config.threading.set_inter_op_parallelism_threads(inter_op)
-    tf.config.experimental.enable_op_determinism()
+    if op_determinism:
+        tf.config.experimental.enable_op_determinism()

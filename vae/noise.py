@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-_BINARISATION, _LATENT, _EVALUATION = range(3)
+_BINARISATION, _LATENT, _EVALUATION, _IMPORTANCE = range(4)
 
 
 def binarise(images: tf.Tensor, seed: int, step: tf.Tensor) -> tf.Tensor:
@@ -33,6 +33,22 @@ def evaluation_noise(count: int, latent_dim: int, seed: int, sample: int) -> tf.
     return tf.random.stateless_normal((count, latent_dim), _key(seed, _EVALUATION, sample), alg="philox")
 
 
-def _key(seed: int, stream: int, step: tf.Tensor | int) -> tf.Tensor:
-    # fold_in takes the type of the step for its own: equal steps of other integer types would give other noise
-    return tf.random.fold_in(tf.constant([seed, stream], tf.int64), tf.cast(step, tf.int64), alg="philox")
+def importance_noise(count: int, latent_dim: int, stream: tf.Tensor, sample: tf.Tensor) -> tf.Tensor:
+    """Standard normal noise for the `sample`-th importance-weighted draw, (count, latent_dim) float32.
+
+    Args:
+        count: Images that share the stream.
+        latent_dim: Latents.
+        stream: (2,) int32, seed and number of these images among all.
+        sample: () int32.
+    """
+    return tf.random.stateless_normal(
+        (count, latent_dim), _key(stream[0], _IMPORTANCE, stream[1], sample), alg="philox"
+    )
+
+
+def _key(seed: int | tf.Tensor, stream: int, *steps: tf.Tensor | int) -> tf.Tensor:
+    key = tf.stack([tf.cast(seed, tf.int64), tf.constant(stream, tf.int64)])
+    for step in steps:  # fold_in takes the type of the step for its own: equal steps of other types would differ
+        key = tf.random.fold_in(key, tf.cast(step, tf.int64), alg="philox")
+    return key

@@ -3,7 +3,11 @@
 ELBO = E_q[log p(x|z)] - KL(q(z|x) || p(z))  (Kingma and Welling 2014, equation 3).
 """
 
+import math
+
 import tensorflow as tf
+
+_LOG_2_PI = math.log(2 * math.pi)
 
 
 def bernoulli_nll(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
@@ -45,6 +49,40 @@ def gaussian_kl(mean: tf.Tensor, log_var: tf.Tensor) -> tf.Tensor:
     """
     mean.shape.assert_is_compatible_with(log_var.shape)
     return 0.5 * (tf.square(mean) + tf.math.expm1(log_var) - log_var)
+
+
+def standard_normal_log_prob(value: tf.Tensor) -> tf.Tensor:
+    """Log-density of the standard normal N(0, I), summed over dimensions.
+
+    Args:
+        value: (batch, dimensions) float32.
+
+    Returns:
+        (batch,) float32, nats.
+    """
+    return -0.5 * tf.reduce_sum(tf.square(value) + _LOG_2_PI, axis=1)
+
+
+def sampled_kl(log_var: tf.Tensor, noise: tf.Tensor, log_prior: tf.Tensor) -> tf.Tensor:
+    """Unbiased estimate of the KL divergence from any prior: log q(z|x) - log p(z) of one draw z of q(z|x).
+
+    Kingma and Welling 2014, equation 6. As z = mean + sigma * noise, log q(z|x) is the standard normal
+    log-density of the noise less the sum of log sigma.
+
+    Args:
+        log_var: (batch, latent) float32, log of the variance of q(z|x).
+        noise: (batch, latent) float32, standard normal, that z was drawn with.
+        log_prior: (batch,) float32, log p(z).
+
+    Returns:
+        (batch,) float32, nats per image; negative for some draws.
+
+    Raises:
+        ValueError: If the shapes differ; broadcasting would hide the mistake.
+    """
+    log_var.shape.assert_is_compatible_with(noise.shape)
+    log_prior.shape.assert_is_compatible_with(noise.shape[:1])
+    return standard_normal_log_prob(noise) - 0.5 * tf.reduce_sum(log_var, axis=1) - log_prior
 
 
 def reparameterise(mean: tf.Tensor, log_var: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:

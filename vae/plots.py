@@ -150,7 +150,10 @@ def latent_traversals(images: Array, names: Sequence[str], values: Array) -> Fig
         size = images.shape[-1]
         axes.set_xticks((np.arange(steps) + 0.5) * size - 0.5, [f"{value:.1f}" for value in values])
         axes.set_yticks((np.arange(rows) + 0.5) * size - 0.5, names)
-        axes.set(title="Active latents, the others at their mean", xlabel="latent, in prior standard deviations")
+        axes.set(
+            title="Active latents, with what each tells of the image at most; the others at their mean",
+            xlabel="latent, in standard deviations of its posterior means",
+        )
     return figure
 
 

@@ -1,6 +1,7 @@
 """Training: one step, written once, and the epochs made of it."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import keras
@@ -8,12 +9,12 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from vae.datasets import training_batches
+from vae.datasets import training_blocks
 from vae.model import VAE
 from vae.noise import latent_noise
-from vae.objective import bernoulli_nll, gaussian_kl, kl_weight, reparameterise
+from vae.objective import bernoulli_nll, kl_weight, reparameterise
 
-#: Steps that one call of the compiled loop takes; changes nothing but speed and how often progress is seen.
+#: Steps of a block, one call of the compiled loop: progress is seen, and the average of the weights taken, a block.
 STEPS_PER_CALL = 50
 
 
@@ -26,9 +27,12 @@ class Recipe:
     epochs: int
     batch_size: int
     learning_rate: float
+    learning_rate_warmup_epochs: float
     schedule: str  # "constant" or "cosine"
     beta: float
     kl_warmup_epochs: float
+    ema_momentum: float  # of the average of the weights, per step; 0 for none
+    jit_compile: bool
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,23 @@ class Losses:
 
     reconstruction: NDArray[np.float32]
     kl: NDArray[np.float32]
+
+
+class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate that rises linearly over the warm-up, then stays, or falls to zero by a cosine over all steps.
+
+    Source of the cosine: Loshchilov and Hutter 2017, equation 5, without restarts.
+    """
+
+    def __init__(self, peak: float, warmup_steps: int, schedule: str, steps: int) -> None:
+        self._peak = peak
+        self._warmup_steps = warmup_steps
+        self._cosine = keras.optimizers.schedules.CosineDecay(1.0, steps) if schedule == "cosine" else None
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        """Learning rate after `step` steps, () float32."""
+        rise = tf.minimum((tf.cast(step, tf.float32) + 1.0) / max(self._warmup_steps, 1), 1.0)
+        return self._peak * rise * (1.0 if self._cosine is None else self._cosine(step))
 
 
 class Trainer:
@@ -63,15 +84,22 @@ class Trainer:
         self._images = tf.constant(images)
         self._optimizer = keras.optimizers.Adam(self._learning_rate())
         self._optimizer.build(vae.trainable_variables)
+        self._average = [tf.Variable(variable.value) for variable in self._averaged()]
+        self._take_steps = tf.function(self._steps, jit_compile=recipe.jit_compile)
 
     def _learning_rate(self) -> float | keras.optimizers.schedules.LearningRateSchedule:
-        if self.recipe.schedule == "constant":
-            return self.recipe.learning_rate
-        steps = self.recipe.epochs * self.steps_per_epoch
-        return keras.optimizers.schedules.CosineDecay(self.recipe.learning_rate, steps)
+        recipe = self.recipe
+        warmup = round(recipe.learning_rate_warmup_epochs * self.steps_per_epoch)
+        if recipe.schedule == "constant" and not warmup:
+            return recipe.learning_rate
+        return WarmupCosine(recipe.learning_rate, warmup, recipe.schedule, recipe.epochs * self.steps_per_epoch)
+
+    def _averaged(self) -> list[keras.Variable]:
+        """Weights that have an average beside them: all, or none."""
+        return self.vae.variables if self.recipe.ema_momentum else []
 
     def state(self) -> list[NDArray[np.float32]]:
-        """Weights, then the optimizer's variables, as arrays in a fixed order."""
+        """Weights, their average if there is one, and the optimizer's variables, as arrays in a fixed order."""
         return [variable.numpy().copy() for variable in self._state_variables()]
 
     def restore(self, state: list[NDArray[np.float32]]) -> None:
@@ -79,8 +107,35 @@ class Trainer:
         for variable, array in zip(self._state_variables(), state, strict=True):
             variable.assign(array)
 
-    def _state_variables(self) -> list[keras.Variable]:
-        return [*self.vae.variables, *self._optimizer.variables]
+    def _state_variables(self) -> list[keras.Variable | tf.Variable]:
+        return [*self.vae.variables, *self._average, *self._optimizer.variables]
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within the block, the model has the average of its weights; where there is none, nothing changes.
+
+        It is an exponential moving average over steps (Polyak and Juditsky 1992), which at step t forgets at
+        least as fast as (1 + t) / (10 + t), so that the first weights do not linger.
+        """
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def _swap(self) -> None:
+        for variable, average in zip(self._averaged(), self._average, strict=True):
+            weight = variable.numpy().copy()
+            variable.assign(average)
+            average.assign(weight)
+
+    @tf.function
+    def _update_average(self, step: tf.Tensor, count: tf.Tensor) -> None:
+        """Takes up the weights after `count` steps, the last of which made `step` in all."""
+        done, taken = tf.cast(step, tf.float32), tf.cast(count, tf.float32)
+        kept = tf.minimum(self.recipe.ema_momentum**taken, (taken + done) / (10.0 * taken + done))
+        for variable, average in zip(self._averaged(), self._average, strict=True):
+            average.assign_add((1.0 - kept) * (variable - average))
 
     def run_epoch(self, epoch: int) -> Iterator[Losses]:
         """Trains one epoch; yields the losses of the steps taken since the last yield.
@@ -89,32 +144,35 @@ class Trainer:
             FloatingPointError: If a term of the loss is not finite, naming term, step and epoch.
         """
         recipe = self.recipe
-        batches = iter(
-            training_batches(
-                self._images,
-                batch_size=recipe.batch_size,
-                seed=recipe.seed,
-                epoch=epoch,
-                binarised=recipe.binarised,
-            )
+        blocks = training_blocks(
+            self._images,
+            batch_size=recipe.batch_size,
+            block=STEPS_PER_CALL,
+            seed=recipe.seed,
+            epoch=epoch,
+            binarised=recipe.binarised,
         )
-        for first in range(0, self.steps_per_epoch, STEPS_PER_CALL):
-            count = min(STEPS_PER_CALL, self.steps_per_epoch - first)
-            reconstruction, kl = self._steps(batches, tf.constant(count))
-            losses = Losses(reconstruction.numpy(), kl.numpy())
-            _refuse_nonfinite(losses, epoch, first)
+        for images, steps in blocks:
+            count = len(steps)
+            if count < STEPS_PER_CALL:  # filled up, so that the loop is compiled once only
+                images = tf.pad(images, [[0, STEPS_PER_CALL - count], [0, 0], [0, 0], [0, 0]])
+            reconstruction, kl = self._take_steps(images, steps[0], tf.constant(count))
+            losses = Losses(reconstruction.numpy()[:count], kl.numpy()[:count])
+            _refuse_nonfinite(losses, epoch, int(steps[0]) - epoch * self.steps_per_epoch)
+            if self._average:
+                self._update_average(steps[-1] + 1, tf.constant(count))
             yield losses
 
-    @tf.function
-    def _steps(self, batches: Iterator[tuple[tf.Tensor, tf.Tensor]], count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Takes `count` steps; the loss terms of each, two (count,) float32."""
-        reconstructions = tf.TensorArray(tf.float32, count)
-        kls = tf.TensorArray(tf.float32, count)
-        for number in tf.range(count):
-            images, step = next(batches)
-            reconstruction, kl = self._step(images, step)
+    def _steps(self, images: tf.Tensor, first: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Takes `count` steps from step `first` on; the loss terms of each, two (STEPS_PER_CALL,) float32."""
+        reconstructions = tf.TensorArray(tf.float32, STEPS_PER_CALL)
+        kls = tf.TensorArray(tf.float32, STEPS_PER_CALL)
+        number = tf.constant(0)
+        while number < count:  # XLA would compile anew for every bound of a tf.range
+            reconstruction, kl = self._step(images[number], first + tf.cast(number, tf.int64))
             reconstructions = reconstructions.write(number, reconstruction)
             kls = kls.write(number, kl)
+            number += 1
         return reconstructions.stack(), kls.stack()
 
     def _step(self, images: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -131,9 +189,10 @@ class Trainer:
         noise = latent_noise(recipe.batch_size, self.vae.latent_dim, recipe.seed, step)
         with tf.GradientTape() as tape:
             mean, log_var = self.vae.encoder(images, training=True)
-            logits = self.vae.decoder(reparameterise(mean, log_var, noise), training=True)
+            latent = reparameterise(mean, log_var, noise)
+            logits = self.vae.decoder(latent, training=True)
             reconstruction = tf.reduce_sum(bernoulli_nll(logits, images)) / recipe.batch_size
-            kl = tf.reduce_sum(gaussian_kl(mean, log_var)) / recipe.batch_size
+            kl = tf.reduce_sum(self.vae.kl(mean, log_var, noise, latent)) / recipe.batch_size
             weight = kl_weight(step, self.steps_per_epoch, recipe.beta, recipe.kl_warmup_epochs)
             loss = reconstruction + weight * kl
         variables = self.vae.trainable_variables
@@ -142,10 +201,12 @@ class Trainer:
 
 
 def _refuse_nonfinite(losses: Losses, epoch: int, first: int) -> None:
-    for term, values in (("reconstruction loss", losses.reconstruction), ("KL divergence", losses.kl)):
-        bad = np.flatnonzero(~np.isfinite(values))
-        if bad.size:
-            raise FloatingPointError(
-                f"the {term} became {values[bad[0]]} at step {first + bad[0] + 1} of epoch {epoch + 1}: "
-                f"a lower learning rate or a longer KL warm-up may help"
-            )
+    """Refuses the earliest step with a term that is not finite; of two at one step the KL, which comes first."""
+    terms = {"KL divergence": losses.kl, "reconstruction loss": losses.reconstruction}
+    bad = {term: int(np.argmin(np.isfinite(values))) for term, values in terms.items() if not np.isfinite(values).all()}
+    if bad:
+        term = min(bad, key=bad.__getitem__)
+        raise FloatingPointError(
+            f"the {term} became {terms[term][bad[term]]} at step {first + bad[term] + 1} of epoch {epoch + 1}: "
+            f"a lower learning rate or a longer KL warm-up may help"
+        )

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pipeline.params import PARAMS_FILE
+from workflow.presets import write_params
 from workflow.summary import EVALUATION, FIGURES, table
-from workflow.working_copy import apply_preset, working_copy
+from workflow.working_copy import working_copy
 
-PRESET = Path("presets/quick.yaml")
+PRESET = "quick"
 KEPT = Path("runs/quick")
 
 
@@ -20,14 +22,14 @@ def main() -> int:
         Exit status of `dvc repro`.
     """
     with working_copy() as copy:
-        apply_preset(PRESET, copy)
+        write_params(PRESET, copy / PARAMS_FILE)
         status = subprocess.run(["dvc", "repro"], cwd=copy, check=False).returncode
         if status:
             return status
         shutil.rmtree(KEPT, ignore_errors=True)
         shutil.copytree(copy / "metrics", KEPT)
     print(table(json.loads((KEPT / EVALUATION.name).read_text(encoding="utf-8")), None))
-    print(f"\nCut-down parameters ({PRESET}): these figures only show that every stage works.")
+    print(f"\nCut-down parameters (presets/{PRESET}.yaml): these figures only show that every stage works.")
     print(f"Figures: {KEPT / FIGURES.name}/")
     return 0
 

@@ -6,11 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
-
-from ruamel.yaml import YAML
-
-from pipeline.params import PARAMS_FILE
 
 
 @contextmanager
@@ -28,11 +23,3 @@ def working_copy() -> Iterator[Path]:
         for setting in (("cache.dir", str(Path(".dvc/cache").resolve())), ("core.no_scm", "true")):
             subprocess.run(["dvc", "config", "--local", *setting], cwd=copy, check=True)
         yield copy
-
-
-def apply_preset(preset: Path, copy: Path) -> None:
-    """Puts the sections of a preset in place of those in the copy's `params.yaml`."""
-    params: dict[str, Any] = YAML(typ="safe", pure=True).load(copy / PARAMS_FILE)
-    sections: dict[str, Any] = YAML(typ="safe", pure=True).load(preset)
-    with (copy / PARAMS_FILE).open("w", encoding="utf-8") as handle:
-        YAML(pure=True).dump({**params, **sections}, handle)

@@ -1,0 +1,1 @@
+"""Priors p(z), one per module; the module is named as `model.prior`."""

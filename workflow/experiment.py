@@ -1,0 +1,44 @@
+"""`make experiment NAME=preset`: runs a preset as the DVC experiment of that name and records what it found."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pipeline.errors import StageError
+from workflow.presets import METRICS, read_preset, record_run
+from workflow.summary import table
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs `dvc exp run` with the preset's values; what follows the name goes to it.
+
+    Returns:
+        Exit status: 0, that of DVC, or 1 with a sentence.
+    """
+    name, *options = arguments or [""]
+    try:
+        settings = [part for setting in overrides(read_preset(name)) for part in ("--set-param", setting)]
+        done = subprocess.run(["dvc", "exp", "run", "--name", name, *settings, *options], check=False)
+        if done.returncode:
+            return done.returncode
+        path = record_run(name)
+    except StageError as error:
+        print(f"experiment: {error}", file=sys.stderr)
+        return 1
+    print(table(json.loads((METRICS / "evaluation.json").read_text(encoding="utf-8")), None))
+    print(f"\nRecorded in {path}. Beside the others: dvc exp show --only-changed")
+    print("Back to the commit: git restore params.yaml dvc.lock metrics && git clean -fdq metrics && dvc checkout")
+    return 0
+
+
+def overrides(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """`section.key=value` of each value, as `dvc exp run --set-param` reads it."""
+    for section, values in sections.items():
+        for key, value in values.items():
+            yield f"{section}.{key}={json.dumps(value)}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,121 @@
+"""Presets: named sections of parameters in place of those in `params.yaml`, and what their last full run found."""
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from pipeline.errors import StageError
+from pipeline.files import sha256_file, write_json
+from pipeline.params import PARAMS_FILE, Params, load_params
+from pipeline.provenance import digest_of, sources_of
+
+FOLDER = Path("presets")
+METRICS = Path("metrics")
+RUNS = Path("runs")
+
+#: The stages that the metrics of a run come from.
+STAGES = ("fetch", "preprocess", "train", "evaluate", "summarise")
+
+
+def preset_names() -> list[str]:
+    """Names of the presets, sorted."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def read_preset(name: str) -> dict[str, dict[str, Any]]:
+    """The sections that a preset states, each with every key.
+
+    Raises:
+        StageError: If there is no such preset.
+    """
+    if name not in preset_names():
+        raise StageError(f"NAME = {name!r}: it should be one of: {', '.join(preset_names())} ({FOLDER}/NAME.yaml)")
+    sections: dict[str, dict[str, Any]] = YAML(typ="safe", pure=True).load(FOLDER / f"{name}.yaml")
+    return sections
+
+
+def write_params(name: str, target: Path) -> None:
+    """Writes the parameters of this project with a preset's sections in place of its own."""
+    params: dict[str, Any] = YAML(typ="safe", pure=True).load(PARAMS_FILE)
+    with target.open("w", encoding="utf-8") as handle:
+        YAML(pure=True).dump({**params, **read_preset(name)}, handle)
+
+
+def run_digest(params: Params) -> str:
+    """Hex sha256 of all that the metrics of a run follow from but the data: parameters, sources, numeric versions."""
+    model = params.model
+    modules = [f"vae.architectures.{model.architecture}", f"vae.priors.{model.prior}", "stages.__main__"]
+    causes = {
+        "params": params.model_dump(mode="json", exclude={"figures"}),
+        "sources": {str(path): sha256_file(path) for path in sources_of([*modules, *(f"stages.{s}" for s in STAGES)])},
+        "numeric": sha256_file(Path("numeric.txt")),
+    }
+    return hashlib.sha256(json.dumps(causes, sort_keys=True).encode()).hexdigest()
+
+
+def record_run(name: str) -> Path:
+    """Writes presets/NAME.json from the run of the preset that the workspace holds.
+
+    Raises:
+        StageError: If a stage's run record is not of that run.
+    """
+    train, evaluate = (_run_record(stage) for stage in ("train", "evaluate"))
+    path = FOLDER / f"{name}.json"
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    write_json(
+        path,
+        {
+            "command": f"make experiment NAME={name}",
+            "parent_commit": commit,
+            "digest": run_digest(load_params()),
+            "seed": load_params().train.seed,
+            "train_seconds": round(train["seconds"], 1),
+            "evaluate_seconds": round(evaluate["seconds"], 1),
+            "peak_memory_mib": round(train["peak_memory_mib"]),
+            "processor": train["processor"],
+            "instruction_set": train["instruction_set"],
+            "training": _json(METRICS / "train.json"),
+            "metrics": _json(METRICS / "evaluation.json"),
+        },
+    )
+    return path
+
+
+def _run_record(stage: str) -> Mapping[str, Any]:
+    """What the run of a stage recorded that the workspace's results are of."""
+    path = RUNS / f"{stage}.json"
+    record = _json(path) if path.is_file() else {}
+    if record.get("digest") != digest_of(_json(METRICS / "provenance" / f"{stage}.json")[0]):
+        raise StageError(
+            f"{path} is not the record of the present results (DVC took them from its cache), so their time is "
+            f"unknown; `make experiment NAME=... ARGS='--force --no-run-cache'` runs everything again"
+        )
+    return dict(record)
+
+
+def stale_presets() -> dict[str, str]:
+    """Presets whose recorded metrics are not of the present code and parameters, and why.
+
+    A preset that was never recorded has nothing that could be stale.
+    """
+    stale = {}
+    for name in preset_names():
+        path = FOLDER / f"{name}.json"
+        if path.is_file() and _json(path)["digest"] != run_digest(resolved(name)):
+            stale[name] = f"{path} is of other code, parameters or versions"
+    return stale
+
+
+def resolved(name: str) -> Params:
+    """The parameters of this project with a preset's sections in place of its own, checked."""
+    params = load_params().model_dump(mode="json")
+    return Params.model_validate_json(json.dumps(params | read_preset(name)))
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
