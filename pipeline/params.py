@@ -57,6 +57,11 @@ class Model(Section):
     prior_widths: Widths
     jit_compile: bool  # of training steps and likelihood draws, by XLA
 
+    @property
+    def networks(self) -> dict[str, Any]:
+        """What the networks are built with: the arguments of `vae.model.build_vae`."""
+        return self.model_dump(exclude={"jit_compile"})
+
 
 class Train(Section):
     """The training recipe."""
@@ -68,8 +73,11 @@ class Train(Section):
     learning_rate: Annotated[float, Field(gt=0, le=1)]
     learning_rate_warmup_epochs: Annotated[float, Field(ge=0, le=100_000)]
     schedule: Literal["constant", "cosine"]
+    weight_decay: Annotated[float, Field(ge=0, le=10)]  # of kernels, decoupled, times the learning rate
     beta: Annotated[float, Field(ge=0, le=1000)]
     kl_warmup_epochs: Annotated[float, Field(ge=0, le=100_000)]
+    importance_samples: Annotated[int, Field(ge=1, le=1000)]  # draws of q(z|x) per image in the last epochs
+    importance_epochs: Annotated[int, Field(ge=0, le=100_000)]  # last epochs, which maximise the tighter bound
     ema_momentum: Annotated[float, Field(ge=0, lt=1)]  # per step, of the average of the weights; 0 for none
     validation_interval: Annotated[int, Field(ge=1)]  # epochs from one validation, and kept state, to the next
     keep: Literal["last", "best"]

@@ -36,7 +36,7 @@ def run(params: Params, checked: Output) -> None:
             f"of them to false (bytes repeat on the CPU either way)"
         )
     try:
-        build_vae(model.architecture, model.latent_dim, model.widths, model.prior, model.prior_widths)
+        build_vae(**model.networks)
     except ValueError as error:
         raise StageError(f"{PARAMS_FILE} is refused:\n  model: {error}") from error
     images = SHAPES["train_images"][0] - PUBLISHED_VALIDATION_COUNT

@@ -46,7 +46,7 @@ def run(
         test: The same for the test images.
     """
     fix_threads(**threads.model_dump())
-    vae = build_vae(model.architecture, model.latent_dim, model.widths, model.prior, model.prior_widths)
+    vae = build_vae(**model.networks)
     load_weights(vae, weights)
     splits = {validation: load_arrays(validation_set), test: load_arrays(test_set)}
     work = sum(len(arrays["images"]) for arrays in splits.values())

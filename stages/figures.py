@@ -55,7 +55,7 @@ def run(
     fix_threads(**threads.model_dump())
     matplotlib.rcdefaults()  # a user's own settings would give other bytes
     found = load_arrays(evaluation)
-    vae = build_vae(model.architecture, model.latent_dim, model.widths, model.prior, model.prior_widths)
+    vae = build_vae(**model.networks)
     load_weights(vae, weights)
     evaluator = Evaluator(vae, _BATCH)
     floors = json.loads(training.read_text(encoding="utf-8"))["entropy_floor_nats"]

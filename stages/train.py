@@ -72,23 +72,26 @@ def run(
     validation = load_arrays(validation_set)
     binarised = train.targets == "binarised"
     targets = validation["binarised"].astype(np.float32) if binarised else validation["images"]
-
-    keras.utils.set_random_seed(train.seed)
-    vae = build_vae(model.architecture, model.latent_dim, model.widths, model.prior, model.prior_widths)
-    recipe = Recipe(
-        binarised=binarised,
-        jit_compile=model.jit_compile,
-        **train.model_dump(exclude={"targets", "keep", "validation_interval"}),
-    )
     with state.held():
-        trainer = Trainer(vae, images, recipe)
+        trainer = build_trainer(model, train, images)
         run_ = Run(trainer, targets, interval=train.validation_interval, keep_best=train.keep == "best", state=state)
         run_.train()
-        save_weights(vae, weights)
+        save_weights(trainer.vae, weights)
         _save_history(run_.history, history)
         floors = {"train": _entropy(images), "validation": _entropy(validation["images"])}
         write_metrics(metrics, {**run_.summary(), "entropy_floor_nats": floors})
         write_metrics(processor, {"instruction_set": instruction_set(), **threads.model_dump()})
+
+
+def build_trainer(model: Model, train: Train, images: NDArray[np.float32]) -> Trainer:
+    """The trainer of the parameters, with fresh weights; `images` are (count, 28, 28) float32 in [0, 1]."""
+    keras.utils.set_random_seed(train.seed)
+    recipe = Recipe(
+        binarised=train.targets == "binarised",
+        jit_compile=model.jit_compile,
+        **train.model_dump(exclude={"targets", "keep", "validation_interval"}),
+    )
+    return Trainer(build_vae(**model.networks), images, recipe)
 
 
 class Run:

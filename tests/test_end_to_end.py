@@ -98,7 +98,8 @@ def test_two_forced_runs_in_different_folders_give_the_same_bytes(
     assert other.tracked_results() == finished.tracked_results()
 
 
-#: What the default is made of: gated layers, a learned prior, compiled steps, averaged weights, rare validation.
+#: What the default is made of: gated layers, a learned prior, compiled steps, averaged weights, rare validation,
+#: several draws in the last epochs.
 ENGINE = {
     "model": {
         "architecture": "gated_dense",
@@ -108,7 +109,16 @@ ENGINE = {
         "prior_widths": [8, 8],
         "jit_compile": True,
     },
-    "train": {"targets": "binarised", "epochs": 5, "validation_interval": 2, "ema_momentum": 0.9, "schedule": "cosine"},
+    "train": {
+        "targets": "binarised",
+        "epochs": 5,
+        "validation_interval": 2,
+        "ema_momentum": 0.9,
+        "schedule": "cosine",
+        "weight_decay": 0.1,
+        "importance_samples": 3,
+        "importance_epochs": 2,
+    },
     "threads": {"op_determinism": False},
 }
 

@@ -14,6 +14,7 @@ from vae.objective import (
     bernoulli_entropy,
     bernoulli_nll,
     gaussian_kl,
+    importance_weighted_bound,
     kl_weight,
     reparameterise,
     sampled_kl,
@@ -235,3 +236,15 @@ def test_the_sampled_kl_is_the_difference_of_two_log_densities() -> None:
 def test_the_sampled_kl_refuses_shapes_that_would_broadcast(shapes: tuple[tuple[int, ...], ...]) -> None:
     with pytest.raises(ValueError, match="hape"):
         sampled_kl(*(tf.zeros(shape) for shape in shapes))
+
+
+def test_the_importance_weighted_bound_is_the_log_of_the_mean_weight() -> None:
+    weights = np.random.default_rng(0).random((5, 3)) + 0.1
+    found = importance_weighted_bound(tf.constant(np.log(weights), tf.float32))
+    np.testing.assert_allclose(found, np.log(weights.mean(axis=0)), rtol=RELATIVE, atol=1e-6)
+
+
+def test_the_importance_weighted_bound_holds_where_weights_leave_the_range_of_float32() -> None:
+    """Log-weights are hundreds of nats: their exponentials underflow, their mean must not."""
+    found = importance_weighted_bound(tf.constant([[-1000.0, 1000.0], [-1001.0, 999.0]]))
+    np.testing.assert_allclose(found, math.log((1 + math.exp(-1)) / 2) + np.array([-1000, 1000]), rtol=RELATIVE)

@@ -24,7 +24,8 @@ preprocess: {split: published, seed: 0}
 model: {architecture: textbook, latent_dim: 2, widths: [32, 64], prior: coupling_flow, prior_widths: [8],
   jit_compile: false}
 train: {seed: 1, targets: gray, epochs: 3, batch_size: 128, learning_rate: 1.0e-3, learning_rate_warmup_epochs: 0,
-  schedule: constant, beta: 1.0, kl_warmup_epochs: 0, ema_momentum: 0, validation_interval: 1, keep: last}
+  schedule: constant, weight_decay: 0, beta: 1.0, kl_warmup_epochs: 0,
+  importance_samples: 1, importance_epochs: 0, ema_momentum: 0, validation_interval: 1, keep: last}
 evaluate: {seed: 2, latent_samples: 8, importance_samples: 100, batch_size: 500}
 figures: {seed: 3, grid_side: 20, prior_samples: 100}
 threads: {intra_op: 2, inter_op: 1, op_determinism: true}
@@ -145,6 +146,9 @@ BAD_VALUES = [
     ("beta: 1.0", "beta: 2001-12-24", "train.beta = datetime.date(2001, 12, 24)", "valid number"),
     ("1.0e-3", "0", "train.learning_rate = 0", "greater than 0"),
     ("1.0e-3", "1.5", "train.learning_rate = 1.5", "less than or equal to 1"),
+    ("weight_decay: 0", "weight_decay: -0.1", "train.weight_decay = -0.1", "greater than or equal to 0"),
+    ("importance_samples: 1,", "importance_samples: 0,", "train.importance_samples = 0", "greater than or equal to 1"),
+    ("importance_epochs: 0", "importance_epochs: -1", "train.importance_epochs = -1", "greater than or equal to 0"),
     ("kl_warmup_epochs: 0", "kl_warmup_epochs: -1", "train.kl_warmup_epochs = -1", "greater than or equal to 0"),
     ("targets: gray", "targets: grey", "train.targets = 'grey'", "'gray' or 'binarised'"),
     ("schedule: constant", "schedule: linear", "train.schedule = 'linear'", "'constant' or 'cosine'"),

@@ -29,8 +29,11 @@ RECIPE = Recipe(
     learning_rate=0.01,
     learning_rate_warmup_epochs=0,
     schedule="constant",
+    weight_decay=0,
     beta=1.0,
     kl_warmup_epochs=0,
+    importance_samples=1,
+    importance_epochs=0,
     ema_momentum=0,
     jit_compile=False,
 )
@@ -114,7 +117,8 @@ def trained_by_numpy(
             first[place] = 0.9 * first[place] + 0.1 * slope
             second[place] = 0.999 * second[place] + 0.001 * slope**2
             mean, square = first[place] / (1 - 0.9 ** (step + 1)), second[place] / (1 - 0.999 ** (step + 1))
-            weights[place] = weights[place] - rate * mean / (np.sqrt(square) + 1e-7)
+            decay = recipe.weight_decay if weights[place].ndim == 2 else 0
+            weights[place] = weights[place] * (1 - rate * decay) - rate * mean / (np.sqrt(square) + 1e-7)
     return weights, reconstructions, kls
 
 
@@ -134,7 +138,7 @@ def test_the_gradient_of_the_first_step_is_that_of_the_chain_rule(images: NDArra
     trainer = trainer_of(images, replace(RECIPE, beta=0.5))
     _, _, gradient = losses_and_gradient(weights_of(trainer), *batch_and_noise(images, RECIPE, 0), kl_weight=0.5)
     before = trainer.state()
-    trainer._step(tf.constant(images[epoch_order(COUNT, RECIPE.seed, 0)[:BATCH]]), tf.constant(0, tf.int64))
+    trainer.step(tf.constant(images[epoch_order(COUNT, RECIPE.seed, 0)[:BATCH]]), tf.constant(0, tf.int64))
     momenta = trainer.state()[-2 * len(gradient) :: 2]  # Adam's first moment after a step: a tenth of the gradient
     for momentum, expected in zip(momenta, gradient, strict=True):
         np.testing.assert_allclose(momentum / 0.1, expected, rtol=1e-4, atol=1e-6)
@@ -145,7 +149,7 @@ def test_the_first_step_is_adams_closed_form(images: NDArray[np.float32]) -> Non
     trainer = trainer_of(images)
     before = weights_of(trainer)
     _, _, gradient = losses_and_gradient(before, *batch_and_noise(images, RECIPE, 0), kl_weight=1.0)
-    trainer._step(tf.constant(images[epoch_order(COUNT, RECIPE.seed, 0)[:BATCH]]), tf.constant(0, tf.int64))
+    trainer.step(tf.constant(images[epoch_order(COUNT, RECIPE.seed, 0)[:BATCH]]), tf.constant(0, tf.int64))
     for old, new, slope in zip(before, weights_of(trainer), gradient, strict=True):
         np.testing.assert_allclose(new - old, -0.01 * slope / (np.abs(slope) + 1e-7), rtol=1e-3, atol=1e-6)
 
@@ -175,10 +179,63 @@ def test_the_cosine_schedule_ends_at_zero(images: NDArray[np.float32]) -> None:
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_the_learning_rate_warms_up_step_by_step_over_epochs(images: NDArray[np.float32], schedule: str) -> None:
     recipe = replace(RECIPE, schedule=schedule, learning_rate_warmup_epochs=1.5)
-    rates = [0.01 * rise for rise in (1 / 3, 2 / 3, 1, 1, 1, 1)]
+    rates = [0.01 * rise for rise in (1 / 4, 2 / 4, 3 / 4, 1, 1, 1)]
     if schedule == "cosine":
-        rates = [rate * (1 + math.cos(math.pi * step / 6)) / 2 for step, rate in enumerate(rates)]
+        rates[3:] = [0.01 * (1 + math.cos(math.pi * step / 3)) / 2 for step in range(3)]
     assert_trained_like_numpy(images, recipe, kl_weights=[1] * 6, rates=rates)
+
+
+def test_weight_decay_shrinks_kernels_and_no_biases(images: NDArray[np.float32]) -> None:
+    assert_trained_like_numpy(images, replace(RECIPE, weight_decay=5.0), kl_weights=[1] * 6, rates=[0.01] * 6)
+
+
+def normal_density(value: Array) -> Array:
+    density: Array = (np.exp(-(value**2) / 2) / math.sqrt(2 * math.pi)).prod(axis=1)
+    return density
+
+
+def importance_weighted_loss(weights: Sequence[Array], images: Array, noise: Array) -> float:
+    """Minus the importance-weighted bound from the densities of Gaussians and Bernoulli pixels, a draw at a time."""
+    to_mean, mean_bias, to_log_var, log_var_bias, to_logits, logit_bias = weights
+    mean, deviation = images @ to_mean + mean_bias, np.exp((images @ to_log_var + log_var_bias) / 2)
+    importance = []
+    for draw in noise.reshape(-1, BATCH, LATENTS):
+        latent = mean + deviation * draw
+        pixels = 1 / (1 + np.exp(-(latent @ to_logits + logit_bias)))
+        joint = normal_density(latent) * (pixels**images * (1 - pixels) ** (1 - images)).prod(1)
+        importance.append(joint / normal_density((latent - mean) / deviation) * deviation.prod(1))
+    return float(-np.log(np.mean(importance, axis=0)).mean())
+
+
+def test_the_gradient_with_more_draws_is_that_of_the_importance_weighted_bound(images: NDArray[np.float32]) -> None:
+    trainer = trainer_of(images)
+    weights = [array.astype(np.float64) for array in weights_of(trainer)]
+    batch, _ = batch_and_noise(images, RECIPE, 0)
+    noise = latent_noise(3 * BATCH, LATENTS, RECIPE.seed, tf.constant(0, tf.int64)).numpy().astype(np.float64)
+    gradient = [np.zeros_like(array) for array in weights]
+    for array, slopes in zip(weights, gradient, strict=True):
+        for place in np.ndindex(array.shape):
+            sides = []
+            for shift in (1e-5, -2e-5, 1e-5):
+                array[place] += shift
+                sides.append(importance_weighted_loss(weights, batch, noise))
+            slopes[place] = (sides[0] - sides[1]) / 2e-5
+    trainer.step(tf.constant(batch.reshape(BATCH, 2, 3), tf.float32), tf.constant(0, tf.int64), 3)
+    for momentum, expected in zip(trainer.state()[-2 * len(gradient) :: 2], gradient, strict=True):
+        np.testing.assert_allclose(momentum / 0.1, expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_more_draws_are_taken_in_the_last_epochs_only(images: NDArray[np.float32], jit_compile: bool) -> None:
+    recipe = replace(RECIPE, jit_compile=jit_compile)
+    plain = trainer_of(images, recipe)
+    late = trainer_of(images, replace(recipe, importance_samples=4, importance_epochs=1))
+    train(plain, [0, 1])
+    train(late, [0, 1])
+    assert_same_bytes(plain.state(), late.state())
+    train(plain, [2])
+    train(late, [2])
+    assert not np.array_equal(weights_of(plain)[0], weights_of(late)[0])
 
 
 def test_compiled_steps_are_those_of_numpy_too(images: NDArray[np.float32]) -> None:

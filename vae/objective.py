@@ -85,6 +85,21 @@ def sampled_kl(log_var: tf.Tensor, noise: tf.Tensor, log_prior: tf.Tensor) -> tf
     return standard_normal_log_prob(noise) - 0.5 * tf.reduce_sum(log_var, axis=1) - log_prior
 
 
+def importance_weighted_bound(log_weights: tf.Tensor) -> tf.Tensor:
+    """Log of the mean importance weight over draws, whose expectation is a lower bound of log p(x).
+
+    With one draw it is the evidence lower bound's; it grows with the draws (Burda et al. 2016, equation 8 and
+    theorem 1).
+
+    Args:
+        log_weights: (samples, batch) float32, log p(x, z) - log q(z|x) of each draw.
+
+    Returns:
+        (batch,) float32, nats per image.
+    """
+    return tf.reduce_logsumexp(log_weights, axis=0) - math.log(log_weights.shape[0])
+
+
 def reparameterise(mean: tf.Tensor, log_var: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
     """A draw of q(z|x) as a differentiable function of its parameters: mean + sigma * noise.
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vae.datasets import training_blocks
 from vae.model import VAE
 from vae.noise import latent_noise
-from vae.objective import bernoulli_nll, kl_weight, reparameterise
+from vae.objective import bernoulli_nll, importance_weighted_bound, kl_weight, reparameterise, sampled_kl
 
 #: Steps of a block, one call of the compiled loop: progress is seen, and the average of the weights taken, a block.
 STEPS_PER_CALL = 50
@@ -29,8 +29,11 @@ class Recipe:
     learning_rate: float
     learning_rate_warmup_epochs: float
     schedule: str  # "constant" or "cosine"
+    weight_decay: float  # of kernels, decoupled, times the learning rate; 0 for none
     beta: float
     kl_warmup_epochs: float
+    importance_samples: int  # draws of q(z|x) per image in the last epochs
+    importance_epochs: int  # last epochs, which maximise the importance-weighted bound
     ema_momentum: float  # of the average of the weights, per step; 0 for none
     jit_compile: bool
 
@@ -41,23 +44,6 @@ class Losses:
 
     reconstruction: NDArray[np.float32]
     kl: NDArray[np.float32]
-
-
-class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate that rises linearly over the warm-up, then stays, or falls to zero by a cosine over all steps.
-
-    Source of the cosine: Loshchilov and Hutter 2017, equation 5, without restarts.
-    """
-
-    def __init__(self, peak: float, warmup_steps: int, schedule: str, steps: int) -> None:
-        self._peak = peak
-        self._warmup_steps = warmup_steps
-        self._cosine = keras.optimizers.schedules.CosineDecay(1.0, steps) if schedule == "cosine" else None
-
-    def __call__(self, step: tf.Tensor) -> tf.Tensor:
-        """Learning rate after `step` steps, () float32."""
-        rise = tf.minimum((tf.cast(step, tf.float32) + 1.0) / max(self._warmup_steps, 1), 1.0)
-        return self._peak * rise * (1.0 if self._cosine is None else self._cosine(step))
 
 
 class Trainer:
@@ -82,17 +68,34 @@ class Trainer:
         self.recipe = recipe
         self.steps_per_epoch = len(images) // recipe.batch_size
         self._images = tf.constant(images)
-        self._optimizer = keras.optimizers.Adam(self._learning_rate())
-        self._optimizer.build(vae.trainable_variables)
+        self._optimizer = self._build_optimizer()
         self._average = [tf.Variable(variable.value) for variable in self._averaged()]
         self._take_steps = tf.function(self._steps, jit_compile=recipe.jit_compile)
 
+    def _build_optimizer(self) -> keras.Optimizer:
+        """Adam, with decoupled weight decay of the kernels (Loshchilov and Hutter 2019, AdamW) if there is any."""
+        variables = self.vae.trainable_variables
+        optimizer = keras.optimizers.Adam(self._learning_rate(), weight_decay=self.recipe.weight_decay or None)
+        optimizer.exclude_from_weight_decay(var_list=[variable for variable in variables if len(variable.shape) < 2])
+        optimizer.build(variables)
+        return optimizer
+
     def _learning_rate(self) -> float | keras.optimizers.schedules.LearningRateSchedule:
+        """Rises linearly over the warm-up, then stays, or falls to zero by a cosine over the steps that are left.
+
+        Source of the cosine: Loshchilov and Hutter 2017, equation 5, without restarts.
+        """
         recipe = self.recipe
         warmup = round(recipe.learning_rate_warmup_epochs * self.steps_per_epoch)
         if recipe.schedule == "constant" and not warmup:
             return recipe.learning_rate
-        return WarmupCosine(recipe.learning_rate, warmup, recipe.schedule, recipe.epochs * self.steps_per_epoch)
+        return keras.optimizers.schedules.CosineDecay(
+            recipe.learning_rate / (warmup + 1) if warmup else recipe.learning_rate,
+            decay_steps=max(recipe.epochs * self.steps_per_epoch - warmup, 1),
+            alpha=1.0 if recipe.schedule == "constant" else 0.0,
+            warmup_target=recipe.learning_rate if warmup else None,
+            warmup_steps=warmup,
+        )
 
     def _averaged(self) -> list[keras.Variable]:
         """Weights that have an average beside them: all, or none."""
@@ -144,6 +147,7 @@ class Trainer:
             FloatingPointError: If a term of the loss is not finite, naming term, step and epoch.
         """
         recipe = self.recipe
+        samples = recipe.importance_samples if epoch >= recipe.epochs - recipe.importance_epochs else 1
         blocks = training_blocks(
             self._images,
             batch_size=recipe.batch_size,
@@ -156,48 +160,56 @@ class Trainer:
             count = len(steps)
             if count < STEPS_PER_CALL:  # filled up, so that the loop is compiled once only
                 images = tf.pad(images, [[0, STEPS_PER_CALL - count], [0, 0], [0, 0], [0, 0]])
-            reconstruction, kl = self._take_steps(images, steps[0], tf.constant(count))
+            reconstruction, kl = self._take_steps(images, steps[0], tf.constant(count), samples)
             losses = Losses(reconstruction.numpy()[:count], kl.numpy()[:count])
             _refuse_nonfinite(losses, epoch, int(steps[0]) - epoch * self.steps_per_epoch)
             if self._average:
                 self._update_average(steps[-1] + 1, tf.constant(count))
             yield losses
 
-    def _steps(self, images: tf.Tensor, first: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _steps(
+        self, images: tf.Tensor, first: tf.Tensor, count: tf.Tensor, samples: int
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Takes `count` steps from step `first` on; the loss terms of each, two (STEPS_PER_CALL,) float32."""
         reconstructions = tf.TensorArray(tf.float32, STEPS_PER_CALL)
         kls = tf.TensorArray(tf.float32, STEPS_PER_CALL)
         number = tf.constant(0)
         while number < count:  # XLA would compile anew for every bound of a tf.range
-            reconstruction, kl = self._step(images[number], first + tf.cast(number, tf.int64))
+            reconstruction, kl = self.step(images[number], first + tf.cast(number, tf.int64), samples)
             reconstructions = reconstructions.write(number, reconstruction)
             kls = kls.write(number, kl)
             number += 1
         return reconstructions.stack(), kls.stack()
 
-    def _step(self, images: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def step(self, images: tf.Tensor, step: tf.Tensor, samples: int = 1) -> tuple[tf.Tensor, tf.Tensor]:
         """The training step: one update of the weights.
 
         Args:
             images: (batch, 28, 28) float32, seen by the encoder and reconstructed by the decoder.
             step: () int64, from the start of training; with the seed it fixes the latent noise.
+            samples: Draws of q(z|x) per image. With one, the evidence lower bound is maximised, with more the
+                importance-weighted one.
 
         Returns:
-            Reconstruction loss and KL before the update, () float32, nats per image, averaged over the batch.
+            Reconstruction loss and KL before the update, () float32, nats per image, averaged over draws and batch.
         """
         recipe = self.recipe
-        noise = latent_noise(recipe.batch_size, self.vae.latent_dim, recipe.seed, step)
+        noise = latent_noise(samples * recipe.batch_size, self.vae.latent_dim, recipe.seed, step)
         with tf.GradientTape() as tape:
-            mean, log_var = self.vae.encoder(images, training=True)
+            mean, log_var = (tf.tile(moment, [samples, 1]) for moment in self.vae.encoder(images, training=True))
             latent = reparameterise(mean, log_var, noise)
             logits = self.vae.decoder(latent, training=True)
-            reconstruction = tf.reduce_sum(bernoulli_nll(logits, images)) / recipe.batch_size
-            kl = tf.reduce_sum(self.vae.kl(mean, log_var, noise, latent)) / recipe.batch_size
+            reconstruction = bernoulli_nll(logits, tf.tile(images, [samples, 1, 1]))
+            if samples == 1:
+                kl = self.vae.kl(mean, log_var, noise, latent)
+            else:
+                kl = sampled_kl(log_var, noise, self.vae.log_prior(latent))
             weight = kl_weight(step, self.steps_per_epoch, recipe.beta, recipe.kl_warmup_epochs)
-            loss = reconstruction + weight * kl
+            log_weights = tf.reshape(-(reconstruction + weight * kl), (samples, recipe.batch_size))
+            loss = -tf.reduce_mean(importance_weighted_bound(log_weights))
         variables = self.vae.trainable_variables
         self._optimizer.apply(tape.gradient(loss, variables), variables)
-        return reconstruction, kl
+        return tf.reduce_mean(reconstruction), tf.reduce_mean(kl)
 
 
 def _refuse_nonfinite(losses: Losses, epoch: int, first: int) -> None:
