@@ -7,7 +7,7 @@ unexport PYTHONHOME PYTHONPATH
 
 UV_VERSION = 0.13.9
 
-.PHONY: all setup setup-dev test lint quick experiment lock clean distclean help
+.PHONY: all setup setup-dev test lint quick experiment bench lock lock-torch clean distclean help
 .NOTPARALLEL:
 
 all: setup ## run what has changed, print the test metrics (also plain `make`; PYTHON=/a/python names a Python)
@@ -34,6 +34,14 @@ quick: setup ## run every stage on the real data with cut-down parameters, in a 
 experiment: setup ## run a preset as a DVC experiment and record it: NAME=textbook (ARGS=--force goes to dvc exp run)
 	@.venv/bin/python -m workflow.experiment "$(NAME)" $(ARGS)
 
+bench: setup ## time training beside the textbook's, 20 minutes (FULL=1 repeats whole runs; TORCH=1 installs PyTorch)
+	@if [ -n "$(TORCH)" ] && ! cmp -s requirements/torch.txt .venv-torch/installed.txt; then \
+	    rm -rf .venv-torch && .venv/bin/python -m venv .venv-torch && \
+	    .venv-torch/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements/torch.txt && \
+	    cp requirements/torch.txt .venv-torch/installed.txt; \
+	fi
+	@.venv/bin/python -m bench $(if $(FULL),--full)
+
 lock: setup ## make requirements/ and numeric.txt anew from pyproject.toml (ARGS=--upgrade: with the newest versions)
 	@set -eu; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	.venv/bin/python -m venv "$$folder"; \
@@ -48,6 +56,14 @@ lock: setup ## make requirements/ and numeric.txt anew from pyproject.toml (ARGS
 	.venv/bin/python -m pipeline.environment --write; \
 	git diff --stat -- requirements numeric.txt
 
+lock-torch: ## make requirements/torch.txt anew from the wheel of PyTorch's CPU build in the folder WHEELS
+	@set -eu; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	.venv/bin/python -m venv "$$folder"; \
+	"$$folder/bin/python" -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"; \
+	printf 'torch==2.13.0+cpu\nnumpy\n' | "$$folder/bin/uv" pip compile --find-links "$(WHEELS)" \
+	    --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-annotate --quiet \
+	    --custom-compile-command "make lock-torch" -c requirements/runtime.txt - -o requirements/torch.txt
+
 clean: ## say what takes how much disk and how to free it; remove what is no loss (tool caches, runs/, state/)
 	@for held in state/*.lock; do \
 	    if [ -s "$$held" ] && ps -o args= -p "$$(cat "$$held")" 2>/dev/null | grep -q -e "-m stages"; then \
@@ -55,7 +71,7 @@ clean: ## say what takes how much disk and how to free it; remove what is no los
 	    fi; \
 	done
 	@echo "On disk:"; \
-	for folder in .venv .dvc/cache data runs state dvc_plots; do \
+	for folder in .venv .venv-torch .dvc/cache data runs state dvc_plots; do \
 	    if [ -e "$$folder" ]; then du -sh "$$folder"; fi; \
 	done
 	@rm -rf runs state dvc_plots .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -66,7 +82,7 @@ clean: ## say what takes how much disk and how to free it; remove what is no los
 	@echo "  make distclean    .venv and data/ too: make installs .venv again, .venv/bin/dvc checkout restores data/"
 
 distclean: clean ## clean, and remove .venv and data/ (never .dvc/cache: dvc checkout restores data/ from it)
-	@rm -rf .venv
+	@rm -rf .venv .venv-torch
 	@git clean -ffdXq -- data
 	@echo "Removed: .venv, data/. To have them again: make"
 

@@ -13,7 +13,7 @@ from workflow import tolerance
 from workflow.presets import stale_presets
 
 METRICS = ROOT / "metrics"
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("bench/*.md")]
 
 #: Test ELBO of the textbook model, gray targets, trained on all 60 000 images by its own recipe.
 TEXTBOOK_ELBO = -261.97

@@ -64,7 +64,7 @@ def record_run(name: str) -> Path:
     Raises:
         StageError: If a stage's run record is not of that run.
     """
-    train, evaluate = (_run_record(stage) for stage in ("train", "evaluate"))
+    train, evaluate = (run_record(stage) for stage in ("train", "evaluate"))
     path = FOLDER / f"{name}.json"
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     write_json(
@@ -86,14 +86,19 @@ def record_run(name: str) -> Path:
     return path
 
 
-def _run_record(stage: str) -> Mapping[str, Any]:
-    """What the run of a stage recorded that the workspace's results are of."""
+def run_record(stage: str) -> Mapping[str, Any]:
+    """What the run of a stage recorded that the workspace's results are of.
+
+    Raises:
+        StageError: If the record is missing or of another run.
+    """
     path = RUNS / f"{stage}.json"
     record = _json(path) if path.is_file() else {}
     if record.get("digest") != digest_of(_json(METRICS / "provenance" / f"{stage}.json")[0]):
         raise StageError(
             f"{path} is not the record of the present results (DVC took them from its cache), so their time is "
-            f"unknown; `make experiment NAME=... ARGS='--force --no-run-cache'` runs everything again"
+            f"unknown; `dvc repro --force --no-run-cache` (or, of a preset, `make experiment NAME=... "
+            f"ARGS='--force --no-run-cache'`) runs everything again"
         )
     return dict(record)
 

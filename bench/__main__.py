@@ -1,0 +1,206 @@
+"""`make bench`: times programs in turn, reads the records of whole runs, and writes the table of both.
+
+Needs the results of `make` in this clone, with their run records. Under half an hour; `--full` repeats whole runs.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from ruamel.yaml import YAML
+
+from bench.programs import SECONDS
+from bench.table import page
+from pipeline.environment import instruction_set, processor_name
+from pipeline.errors import StageError
+from pipeline.files import atomic, write_json
+from pipeline.params import PARAMS_FILE, load_params
+from pipeline.progress import progress
+from workflow.presets import METRICS, resolved, run_record
+from workflow.working_copy import working_copy
+
+RESULTS = Path("bench/results.json")
+PAGE = Path("bench/README.md")
+
+#: Rounds, in each of which every program runs once.
+ROUNDS = 3
+
+#: Seconds of training of the shorter runs of the default, and of those the ones that are no steps: start and compile.
+SHORT_RUNS, STARTING = (60, 240), 20
+
+TORCH = Path(".venv-torch/bin/python")
+TRAINING_IMAGES = "data/prepared/train/images.npy"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measures and writes.
+
+    Returns:
+        Exit status: 0, or 1 with a sentence.
+    """
+    parser = argparse.ArgumentParser(prog="python -m bench")
+    parser.add_argument("--full", action="store_true", help="repeat whole runs instead of reading their records")
+    full = parser.parse_args(arguments).full
+    try:
+        results = measure(full=full)
+    except StageError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    write_json(RESULTS, results)
+    with atomic(PAGE) as partial:
+        partial.write_text(page(results), encoding="utf-8")
+    print(page(results))
+    return 0
+
+
+def measure(*, full: bool) -> dict[str, Any]:
+    """Every figure of the table.
+
+    Raises:
+        StageError: If a program fails, or a whole run has no record.
+    """
+    began = time.monotonic()
+    params = load_params()
+    goal = -json.loads(Path("presets/textbook.json").read_text())["metrics"]["validation"]["gray"]["elbo_nats"]
+    whole = _run(params.train.epochs) if full else _recorded()
+    rounds = _rounds(goal)
+    rates = {
+        name: _spread([figures["images_per_second"] for figures in found])
+        for name, found in rounds.items()
+        if "images_per_second" in found[0]
+    }
+    peaks = [figures["operations_per_second"] for figures in rounds["matmul_peak"]]
+    operations = rounds["default"][0]["operations_per_image"]
+    textbook = _textbook_seconds(rounds, full=full)
+    ours = [figures["seconds"] for figures in rounds["seconds_to"]]
+    spreads = {
+        "matmul_peak_gflops": _spread([peak / 1e9 for peak in peaks]),
+        "matmul_share": _spread(
+            [
+                found["images_per_second"] * operations / peak
+                for found, peak in zip(rounds["default"], peaks, strict=True)
+            ]
+        ),
+        "textbook_seconds": _spread(textbook),
+        "seconds_to_textbook": _spread(ours),
+        "time_to_textbook_ratio": _spread([theirs / mine for theirs, mine in zip(textbook, ours, strict=True)]),
+    }
+    runs = {str(seconds): _short_run(seconds, whole) for seconds in SHORT_RUNS} | {"480": whole}
+    return {
+        "processor": processor_name(),
+        "instruction_set": instruction_set(),
+        "threads": params.threads.intra_op,
+        "full": full,
+        "rounds": ROUNDS,
+        "bench_seconds": round(time.monotonic() - began),
+        **{name: spread["median"] for name, spread in spreads.items()},
+        "train_seconds": whole["seconds"],
+        "peak_memory_mib": max(run["peak_memory_mib"] for run in runs.values()),
+        "nll_at_seconds": {seconds: run["nll_nats"] for seconds, run in runs.items()},
+        "operations_per_image": operations,
+        "textbook_gray_validation_loss": goal,
+        "images_per_second": rates,
+        "spreads": spreads,
+        "runs": runs,
+    }
+
+
+def _rounds(goal: float) -> dict[str, list[Mapping[str, float]]]:
+    """Figures of each program in each round."""
+    train = resolved("textbook").train
+    ours = [sys.executable, "-m", "bench.programs"]
+    threads = str(load_params().threads.intra_op)
+    commands = {name: [*ours, name] for name in ("matmul_peak", "keras_1", "keras_50", "default")}
+    commands["seconds_to"] = [*ours, "seconds_to", str(goal)]
+    if TORCH.is_file():
+        options = [TRAINING_IMAGES, threads, str(train.batch_size), str(SECONDS)]
+        commands["torch"] = [str(TORCH), "-m", "bench.torch_textbook", *options]
+    found: dict[str, list[Mapping[str, float]]] = {name: [] for name in commands}
+    with progress("bench, programs in turn", ROUNDS * len(commands), " programs") as shown:
+        for _ in range(ROUNDS):
+            for name, command in commands.items():
+                found[name].append(_figures(command))
+                shown.advance(note=name)
+    return found
+
+
+def _textbook_seconds(rounds: Mapping[str, Sequence[Mapping[str, float]]], *, full: bool) -> list[float]:
+    """Seconds of the textbook model's training by the faster of the two ways of `fit`, one a round."""
+    train = resolved("textbook").train
+    rates = {steps: [found["images_per_second"] for found in rounds[f"keras_{steps}"]] for steps in (1, 50)}
+    fastest = max(rates, key=lambda steps: median(rates[steps]))
+    if full:
+        seconds = _figures([sys.executable, "-m", "bench.programs", "keras_whole", str(fastest)])["seconds"]
+        return [seconds] * ROUNDS
+    return [_training_images() * train.epochs / rate for rate in rates[fastest]]
+
+
+def _recorded() -> dict[str, float]:
+    """The whole run of the default whose results stand in the workspace."""
+    record = run_record("train")
+    found = json.loads((METRICS / "evaluation.json").read_text())["validation"]["binarised"]
+    return {
+        "seconds": record["seconds"],
+        "epochs": load_params().train.epochs,
+        "peak_memory_mib": record["peak_memory_mib"],
+        **{key: found[key] for key in ("nll_nats", "nll_samples")},
+    }
+
+
+def _short_run(seconds: int, whole: Mapping[str, float]) -> dict[str, float]:
+    """A run of the default of as many epochs as fit into `seconds` at the pace of a whole one."""
+    return _run(max(1, int((seconds - STARTING) * whole["epochs"] / (whole["seconds"] - STARTING))))
+
+
+def _training_images() -> int:
+    return len(np.load(TRAINING_IMAGES, mmap_mode="r"))
+
+
+def _run(epochs: int) -> dict[str, float]:
+    """Trains the default for `epochs`, the phases of its recipe in proportion, as the stage of a working copy."""
+    yaml = YAML()
+    content = yaml.load(PARAMS_FILE)
+    train = content["train"]
+    share = epochs / train["epochs"]
+    train |= {
+        "epochs": epochs,
+        "kl_warmup_epochs": train["kl_warmup_epochs"] * share,
+        "importance_epochs": round(train["importance_epochs"] * share),
+    }
+    with working_copy() as copy:
+        yaml.dump(content, copy / PARAMS_FILE)
+        for command in (["preprocess"], ["--force", "--no-run-cache", "--single-item", "train"]):
+            if subprocess.run(["dvc", "repro", *command], cwd=copy, check=False).returncode:
+                raise StageError(f"training for {epochs} epochs failed; its message stands above")
+        record = json.loads((copy / "runs/train.json").read_text())
+        figures = _figures([sys.executable, "-m", "bench.programs", "validation_nll", str(copy / "data/model")])
+    return {
+        "seconds": record["seconds"],
+        "epochs": epochs,
+        "peak_memory_mib": record["peak_memory_mib"],
+        **figures,
+    }
+
+
+def _figures(command: Sequence[str]) -> dict[str, Any]:
+    """What a program prints as its last line."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise StageError(f"`{' '.join(command[1:])}` failed:\n{done.stderr[-2000:]}")
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {"median": median(values), "lowest": min(values), "highest": max(values)}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,83 @@
+"""The count of operations, and the committed table."""
+
+import json
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+from bench.operations import operations
+from bench.table import page
+from pipeline.params import load_params
+from vae.model import build_vae
+from workflow.presets import resolved
+
+ROOT = Path(__file__).resolve().parent.parent
+FLOAT = tf.float32
+
+
+def spec(*shape: int) -> tf.TensorSpec:
+    return tf.TensorSpec(shape, FLOAT)
+
+
+def test_a_product_takes_two_operations_for_each_multiply_add() -> None:
+    assert operations(tf.matmul, spec(3, 7), spec(7, 5)) == 2 * 3 * 7 * 5
+    assert operations(lambda a, b: tf.matmul(a, b, transpose_a=True), spec(7, 3), spec(7, 5)) == 2 * 3 * 7 * 5
+    assert operations(lambda a, b: tf.matmul(a, b, transpose_b=True), spec(3, 7), spec(5, 7)) == 2 * 3 * 7 * 5
+    assert operations(tf.matmul, spec(4, 3, 7), spec(4, 7, 5)) == 4 * 2 * 3 * 7 * 5
+
+
+def test_a_convolution_and_each_of_its_gradients_take_the_same() -> None:
+    image, kernel = spec(6, 8, 8, 2), spec(3, 3, 2, 4)
+    forward = 2 * (6 * 4 * 4 * 4) * (3 * 3 * 2)  # outputs times what each is a sum of; padding counts
+
+    def convolve(image: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        return tf.nn.conv2d(image, kernel, 2, "SAME")
+
+    def gradients(image: tf.Tensor, kernel: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch([image, kernel])
+            convolved = convolve(image, kernel)
+        return tape.gradient(convolved, [image, kernel])
+
+    assert operations(convolve, image, kernel) == forward
+    assert operations(gradients, image, kernel) == 3 * forward
+
+
+def test_other_work_counts_for_nothing() -> None:
+    assert operations(lambda a: tf.nn.relu(a) + a, spec(3, 7)) == 0
+
+
+def test_what_could_hide_products_is_refused() -> None:
+    def repeated(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+        return tf.while_loop(lambda _: True, lambda c: (tf.matmul(c, b),), (a,), maximum_iterations=3)
+
+    with pytest.raises(ValueError, match="MatMul"):
+        operations(repeated, spec(3, 3), spec(3, 3))
+    with pytest.raises(ValueError, match="Einsum"):
+        operations(lambda a, b: tf.einsum("ij,jk->ik", a, b), spec(3, 7), spec(7, 5))
+
+
+def test_a_branch_without_products_may_be() -> None:
+    def conditional(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+        return tf.matmul(a, tf.cond(a[0, 0] > 0, lambda: b, lambda: -b))
+
+    assert operations(conditional, spec(3, 7), spec(7, 5)) == 2 * 3 * 7 * 5
+
+
+def test_the_default_s_decoder_has_the_products_of_its_layers() -> None:
+    model = load_params().model
+    vae = build_vae(**model.networks)
+    kernels = [weight.shape for weight in vae.decoder.trainable_weights if len(weight.shape) == 2]
+    assert operations(vae.decoder, spec(10, model.latent_dim)) == sum(2 * 10 * a * b for a, b in kernels)
+
+
+def test_the_page_shows_the_committed_results() -> None:
+    results = json.loads((ROOT / "bench/results.json").read_text(encoding="utf-8"))
+    assert (ROOT / "bench/README.md").read_text(encoding="utf-8") == page(results)
+    recorded = json.loads((ROOT / "presets/textbook.json").read_text(encoding="utf-8"))
+    assert results["textbook_gray_validation_loss"] == -recorded["metrics"]["validation"]["gray"]["elbo_nats"]
+
+
+def test_the_torch_model_has_the_textbook_s_widths() -> None:
+    assert (resolved("textbook").model.widths, resolved("textbook").model.latent_dim) == ((32, 64, 16), 2)
