@@ -22,7 +22,7 @@ def page(results: Mapping[str, Any]) -> str:
     ]
     curve = [
         f"| {goal} | {run['seconds']:.0f} | {run['epochs']} | {run['nll_nats']:.2f} | {run['nll_samples']} |"
-        for goal, run in results["runs"].items()
+        for goal, run in sorted(results["runs"].items(), key=lambda item: int(item[0]))
     ]
     return "\n".join(
         [

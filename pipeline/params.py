@@ -53,6 +53,7 @@ class Model(Section):
     architecture: Name
     latent_dim: Annotated[int, Field(ge=1, le=1024)]
     widths: Annotated[Widths, Field(min_length=1)]
+    autoregressive_units: Annotated[int, Field(ge=0, le=8192)]  # of a patch's layer that sees earlier pixels; 0: none
     prior: Name
     prior_widths: Widths
     jit_compile: bool  # of training steps and likelihood draws, by XLA

@@ -36,9 +36,15 @@ def run(params: Params, checked: Output) -> None:
             f"of them to false (bytes repeat on the CPU either way)"
         )
     try:
-        build_vae(**model.networks)
+        vae = build_vae(**model.networks)
     except ValueError as error:
         raise StageError(f"{PARAMS_FILE} is refused:\n  model: {error}") from error
+    if vae.autoregressive and params.train.targets != "binarised":
+        raise StageError(
+            f"{PARAMS_FILE} is refused:\n  train.targets = {params.train.targets!r} with model.autoregressive_units = "
+            f"{model.autoregressive_units}: an autoregressive decoder predicts pixels from binary ones, so it should be "
+            f"'binarised'"
+        )
     images = SHAPES["train_images"][0] - PUBLISHED_VALIDATION_COUNT
     if params.train.batch_size > images:
         raise StageError(

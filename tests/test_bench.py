@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from bench.operations import operations
 from bench.table import page
-from pipeline.params import load_params
 from vae.model import build_vae
 from workflow.presets import resolved
 
@@ -65,11 +64,13 @@ def test_a_branch_without_products_may_be() -> None:
     assert operations(conditional, spec(3, 7), spec(7, 5)) == 2 * 3 * 7 * 5
 
 
-def test_the_default_s_decoder_has_the_products_of_its_layers() -> None:
-    model = load_params().model
-    vae = build_vae(**model.networks)
-    kernels = [weight.shape for weight in vae.decoder.trainable_weights if len(weight.shape) == 2]
-    assert operations(vae.decoder, spec(10, model.latent_dim)) == sum(2 * 10 * a * b for a, b in kernels)
+def test_a_decoder_has_the_products_of_its_layers_and_of_those_of_each_patch() -> None:
+    plain, more = (build_vae("gated_dense", 4, [5, 6], autoregressive_units=units) for units in (0, 20))
+    kernels = [weight.shape for weight in plain.decoder.trainable_weights if len(weight.shape) == 2]
+    expected = sum(2 * 10 * a * b for a, b in kernels)
+    assert operations(plain.decoder, spec(10, 4)) == expected
+    patches = 2 * 10 * 49 * (2 * 64 * 40 + 20 * 16)
+    assert operations(more.logits, spec(10, 4), spec(10, 28, 28)) == expected + 2 * (2 * 10 * 4 * 40) + patches
 
 
 def test_the_page_shows_the_committed_results() -> None:

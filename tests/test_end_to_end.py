@@ -103,6 +103,7 @@ def test_two_forced_runs_in_different_folders_give_the_same_bytes(
 ENGINE = {
     "model": {
         "architecture": "gated_dense",
+        "autoregressive_units": 20,
         "latent_dim": 4,
         "widths": [16, 12],
         "prior": "coupling_flow",
@@ -221,6 +222,8 @@ def test_a_forced_run_after_a_finished_one_trains_every_epoch(project: Project) 
         ({"train": {"betta": 1.0}}, "train.betta = 1.0 is unknown"),
         ({"model": {"architecture": "nonsense"}}, "model.architecture = 'nonsense'"),
         ({"model": {"widths": [4, 8]}}, "widths = [4, 8]"),
+        ({"model": {"autoregressive_units": 14}}, "autoregressive_units = 14: it should be 0"),
+        ({"model": {"autoregressive_units": 15}}, "train.targets = 'gray' with model.autoregressive_units = 15"),
     ],
 )
 def test_a_bad_parameter_is_refused_and_removes_nothing(

@@ -21,8 +21,8 @@ SHIPPED = ROOT / "params.yaml"
 
 VALID = """\
 preprocess: {split: published, seed: 0}
-model: {architecture: textbook, latent_dim: 2, widths: [32, 64], prior: coupling_flow, prior_widths: [8],
-  jit_compile: false}
+model: {architecture: textbook, latent_dim: 2, widths: [32, 64], autoregressive_units: 0,
+  prior: coupling_flow, prior_widths: [8], jit_compile: false}
 train: {seed: 1, targets: gray, epochs: 3, batch_size: 128, learning_rate: 1.0e-3, learning_rate_warmup_epochs: 0,
   schedule: constant, weight_decay: 0, beta: 1.0, kl_warmup_epochs: 0,
   importance_samples: 1, importance_epochs: 0, ema_momentum: 0, validation_interval: 1, keep: last}
@@ -164,6 +164,7 @@ BAD_VALUES = [
     ("widths: [32, 64]", "widths: {a: 32}", "model.widths = {'a': 32}", "a list"),
     ("architecture: textbook", "architecture: ../x", "model.architecture = '../x'", "match pattern"),
     ("architecture: textbook", "architecture: os.path", "model.architecture = 'os.path'", "match pattern"),
+    ("autoregressive_units: 0", "autoregressive_units: -1", "model.autoregressive_units = -1", "greater than or equal"),
     ("prior: coupling_flow", "prior: ../x", "model.prior = '../x'", "match pattern"),
     ("prior_widths: [8]", "prior_widths: 8", "model.prior_widths = 8", "a list"),
     ("prior_widths: [8]", "prior_widths: [0]", "model.prior_widths.0 = 0", "greater than or equal to 1"),

@@ -9,7 +9,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from vae.model import VAE
-from vae.noise import evaluation_noise, importance_noise
+from vae.noise import evaluation_draw, evaluation_noise, importance_noise
 from vae.objective import bernoulli_nll, reparameterise, sampled_kl
 
 Array = NDArray[np.float32]
@@ -90,6 +90,8 @@ class Evaluator:
 
         Unbiased (Kingma and Welling 2014, equations 6 and 7); the KL from a standard normal prior is exact. The
         noise belongs to seed, draw and image, so that the batch in which an image is evaluated does not change it.
+        Gray targets stand for the binary images drawn from them: the loss of independent pixels is the mean over
+        these in closed form, that of an autoregressive decoder is the loss of one for each draw of q(z|x).
 
         Args:
             images: (count, 28, 28) float32 in [0, 1], the targets.
@@ -103,8 +105,9 @@ class Evaluator:
         total = np.zeros((2, len(images)), np.float64)
         for sample in range(samples):
             noise = evaluation_noise(len(images), self._vae.latent_dim, seed, sample)
+            targets = evaluation_draw(images, seed, sample).numpy() if self._vae.autoregressive else images
             for part in self._parts(images):
-                arrays = (images[part], posterior.mean[part], posterior.log_var[part], noise[part])
+                arrays = (targets[part], posterior.mean[part], posterior.log_var[part], noise[part])
                 total[:, part] += self._terms(*map(tf.constant, arrays))
                 self._advance(len(images[part]))
         reconstruction, kl = (total / samples).astype(np.float32)
@@ -153,12 +156,12 @@ class Evaluator:
 
     @tf.function
     def _decode(self, latents: tf.Tensor) -> tf.Tensor:
-        return tf.sigmoid(self._vae.decoder(latents))
+        return self._vae.decode(latents)
 
     @tf.function
     def _terms(self, targets: tf.Tensor, mean: tf.Tensor, log_var: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
         latent = reparameterise(mean, log_var, noise)
-        nll = bernoulli_nll(self._vae.decoder(latent), targets)
+        nll = bernoulli_nll(self._vae.logits(latent, targets), targets)
         return tf.stack([nll, self._vae.kl(mean, log_var, noise, latent)])
 
     def _importance_draws(
@@ -177,7 +180,7 @@ class Evaluator:
         while sample < first + count:  # XLA would compile anew for every bound of a tf.range
             noise = importance_noise(_IMPORTANCE_IMAGES, self._vae.latent_dim, stream, sample)
             latent = reparameterise(mean, log_var, noise)
-            nll = bernoulli_nll(self._vae.decoder(latent), targets)
+            nll = bernoulli_nll(self._vae.logits(latent, targets), targets)
             log_weight = -(nll + sampled_kl(log_var, noise, self._vae.log_prior(latent)))
             log_sum = tf.reduce_logsumexp(tf.stack([log_sum, log_weight]), axis=0)
             log_square = tf.reduce_logsumexp(tf.stack([log_square, 2 * log_weight]), axis=0)

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from vae import architectures, priors
+from vae.autoregression import autoregressive
 from vae.objective import gaussian_kl, sampled_kl, standard_normal_log_prob
 
 
@@ -26,13 +27,18 @@ class VAE:
     """Encoder of q(z|x), decoder of p(x|z), and prior p(z)."""
 
     encoder: keras.Model  # (batch, 28, 28) image -> mean, log_var, each (batch, latent)
-    decoder: keras.Model  # (batch, latent) -> (batch, 28, 28) logits
+    decoder: keras.Model  # (batch, latent) -> (batch, 28, 28) logits; autoregressive, it has the image as second input
     prior: Flow | None = None  # None is the standard normal
 
     @property
     def latent_dim(self) -> int:
         """Latents of an image."""
-        return int(self.decoder.input_shape[-1])
+        return int(self.decoder.inputs[0].shape[-1])
+
+    @property
+    def autoregressive(self) -> bool:
+        """Whether a pixel's probability depends on other pixels besides the latents."""
+        return len(self.decoder.inputs) > 1
 
     @property
     def networks(self) -> list[keras.Model]:
@@ -48,6 +54,42 @@ class VAE:
     def trainable_variables(self) -> list[keras.Variable]:
         """Weights that training changes, encoder first."""
         return [weight for network in self.networks for weight in network.trainable_variables]
+
+    def logits(self, latent: tf.Tensor, images: tf.Tensor, *, training: bool = False) -> tf.Tensor:
+        """Log-odds of each pixel given the latents and, by an autoregressive decoder, the earlier pixels.
+
+        Args:
+            latent: (batch, latent) float32.
+            images: (batch, 28, 28) float32, binary, whose earlier pixels are given.
+            training: Whether layers that know a training mode are in it.
+
+        Returns:
+            (batch, 28, 28) float32.
+        """
+        return self.decoder([latent, images] if self.autoregressive else latent, training=training)
+
+    def decode(self, latent: tf.Tensor) -> tf.Tensor:
+        """Probability of each pixel given the latents alone.
+
+        An autoregressive decoder is given the probabilities of earlier pixels in place of their draws, which
+        approximates the mean over these. As each pass makes final the pixels whose earlier ones were, it ends when
+        nothing changes any more, whatever the order.
+
+        Args:
+            latent: (batch, latent) float32.
+
+        Returns:
+            (batch, 28, 28) float32.
+        """
+        if not self.autoregressive:
+            return tf.sigmoid(self.decoder(latent))
+        image = tf.zeros((tf.shape(latent)[0], *self.decoder.output.shape[1:]))
+        changed = tf.constant(True)
+        while changed:
+            decoded = tf.sigmoid(self.logits(latent, image))
+            changed = tf.reduce_any(decoded != image)
+            image = decoded
+        return image
 
     def log_prior(self, latent: tf.Tensor) -> tf.Tensor:
         """Log p(z) of latents (batch, latent) float32, by the change of variables; (batch,) float32, nats."""
@@ -97,13 +139,25 @@ def build_vae(
     widths: Sequence[int],
     prior: str = "standard_normal",
     prior_widths: Sequence[int] = (),
+    autoregressive_units: int = 0,
 ) -> VAE:
     """A VAE with fresh weights, drawn from Keras' global seed.
 
+    Args:
+        architecture: A module of `vae/architectures`.
+        latent_dim: Latents.
+        widths: Of the architecture.
+        prior: A module of `vae/priors`.
+        prior_widths: Of the prior.
+        autoregressive_units: Of the layer through which each pixel sees earlier ones; 0 for none, so that pixels are
+            independent given the latents.
+
     Raises:
-        ValueError: If the architecture cannot have these widths, or the prior its own.
+        ValueError: If the architecture cannot have these widths, the prior its own, or the layer so few units.
     """
     encoder, decoder = importlib.import_module(f"vae.architectures.{architecture}").build(latent_dim, widths)
+    if autoregressive_units:
+        decoder = autoregressive(decoder, autoregressive_units)
     networks = importlib.import_module(f"vae.priors.{prior}").build(latent_dim, prior_widths)
     return VAE(encoder, decoder, networks and Flow(*networks))
 

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-_BINARISATION, _LATENT, _EVALUATION, _IMPORTANCE = range(4)
+_BINARISATION, _LATENT, _EVALUATION, _IMPORTANCE, _EVALUATION_DRAW = range(5)
 
 
 def binarise(images: tf.Tensor, seed: int, step: tf.Tensor) -> tf.Tensor:
@@ -16,8 +16,7 @@ def binarise(images: tf.Tensor, seed: int, step: tf.Tensor) -> tf.Tensor:
     Returns:
         (batch, 28, 28) float32, 0 or 1.
     """
-    uniform = tf.random.stateless_uniform(tf.shape(images), _key(seed, _BINARISATION, step), alg="philox")
-    return tf.cast(uniform < images, tf.float32)
+    return _drawn(images, _key(seed, _BINARISATION, step))
 
 
 def latent_noise(batch: int, latent_dim: int, seed: int, step: tf.Tensor) -> tf.Tensor:
@@ -33,6 +32,14 @@ def evaluation_noise(count: int, latent_dim: int, seed: int, sample: int) -> tf.
     return tf.random.stateless_normal((count, latent_dim), _key(seed, _EVALUATION, sample), alg="philox")
 
 
+def evaluation_draw(images: tf.Tensor, seed: int, sample: int) -> tf.Tensor:
+    """The `sample`-th binary draw from each gray image, both (count, 28, 28) float32; a binary image is its own draw.
+
+    It belongs to the image, not to the batch in which the image is evaluated.
+    """
+    return _drawn(images, _key(seed, _EVALUATION_DRAW, sample))
+
+
 def importance_noise(count: int, latent_dim: int, stream: tf.Tensor, sample: tf.Tensor) -> tf.Tensor:
     """Standard normal noise for the `sample`-th importance-weighted draw, (count, latent_dim) float32.
 
@@ -45,6 +52,10 @@ def importance_noise(count: int, latent_dim: int, stream: tf.Tensor, sample: tf.
     return tf.random.stateless_normal(
         (count, latent_dim), _key(stream[0], _IMPORTANCE, stream[1], sample), alg="philox"
     )
+
+
+def _drawn(images: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.random.stateless_uniform(tf.shape(images), key, alg="philox") < images, tf.float32)
 
 
 def _key(seed: int | tf.Tensor, stream: int, *steps: tf.Tensor | int) -> tf.Tensor:

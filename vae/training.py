@@ -58,8 +58,12 @@ class Trainer:
             recipe: How to train.
 
         Raises:
-            ValueError: If a batch needs more images than there are.
+            ValueError: If a batch needs more images than there are, or the decoder other targets.
         """
+        if vae.autoregressive and not recipe.binarised:
+            raise ValueError(
+                "binarised = False: an autoregressive decoder predicts pixels from binary ones, so they should be drawn"
+            )
         if recipe.batch_size > len(images):
             raise ValueError(
                 f"batch_size = {recipe.batch_size}: it should be at most {len(images)}, the training images"
@@ -198,8 +202,8 @@ class Trainer:
         with tf.GradientTape() as tape:
             mean, log_var = (tf.tile(moment, [samples, 1]) for moment in self.vae.encoder(images, training=True))
             latent = reparameterise(mean, log_var, noise)
-            logits = self.vae.decoder(latent, training=True)
-            reconstruction = bernoulli_nll(logits, tf.tile(images, [samples, 1, 1]))
+            targets = tf.tile(images, [samples, 1, 1])
+            reconstruction = bernoulli_nll(self.vae.logits(latent, targets, training=True), targets)
             if samples == 1:
                 kl = self.vae.kl(mean, log_var, noise, latent)
             else:
