@@ -42,8 +42,8 @@ def run(params: Params, checked: Output) -> None:
     if vae.autoregressive and params.train.targets != "binarised":
         raise StageError(
             f"{PARAMS_FILE} is refused:\n  train.targets = {params.train.targets!r} with model.autoregressive_units = "
-            f"{model.autoregressive_units}: an autoregressive decoder predicts pixels from binary ones, so it should be "
-            f"'binarised'"
+            f"{model.autoregressive_units}: an autoregressive decoder predicts pixels from binary ones, so it should "
+            f"be 'binarised'"
         )
     images = SHAPES["train_images"][0] - PUBLISHED_VALIDATION_COUNT
     if params.train.batch_size > images:
