@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from vae.noise import binarise, evaluation_noise, importance_noise, latent_noise
+from vae.noise import binarise, evaluation_draw, evaluation_noise, importance_noise, latent_noise
 
 Array = NDArray[np.float32]
 Draw = Callable[[int, int], Array]
@@ -41,22 +41,26 @@ def binary(seed: int, number: int) -> Array:
     return binarise(tf.fill((4, 5, 5), 0.5), seed, step(number)).numpy()
 
 
+def evaluated(seed: int, sample: int, count: int = 4) -> Array:
+    return evaluation_draw(tf.fill((count, 5, 5), 0.5), seed, sample).numpy()
+
+
 def correlation(first: Array, second: Array) -> float:
     return float(np.corrcoef(first.ravel(), second.ravel())[0, 1])
 
 
-@pytest.mark.parametrize("draw", [latent, evaluation, importance, binary])
+@pytest.mark.parametrize("draw", [latent, evaluation, importance, binary, evaluated])
 def test_the_same_seed_and_step_draw_the_same(draw: Draw) -> None:
     np.testing.assert_array_equal(draw(3, 5), draw(3, 5))
 
 
-@pytest.mark.parametrize("draw", [latent, evaluation, importance, binary])
+@pytest.mark.parametrize("draw", [latent, evaluation, importance, binary, evaluated])
 @pytest.mark.parametrize(("seed", "number"), [(4, 5), (3, 6), (5, 3)])
 def test_another_seed_or_step_draws_something_else(draw: Draw, seed: int, number: int) -> None:
     assert not np.array_equal(draw(3, 5), draw(seed, number))
 
 
-@pytest.mark.parametrize("draw", [latent, evaluation, importance, binary])
+@pytest.mark.parametrize("draw", [latent, evaluation, importance, binary, evaluated])
 def test_the_global_seed_and_earlier_draws_change_nothing(draw: Draw) -> None:
     first = draw(3, 5)
     tf.random.set_seed(99)
@@ -109,6 +113,14 @@ def test_evaluation_noise_of_an_image_does_not_depend_on_the_number_of_images() 
     many = evaluation(2, 1, 1000)
     for count in (1, 2, 5, 257, 999):
         np.testing.assert_array_equal(evaluation(2, 1, count), many[:count])
+
+
+def test_an_evaluated_draw_of_an_image_does_not_depend_on_the_number_of_images() -> None:
+    np.testing.assert_array_equal(evaluated(1, 2, 9)[:4], evaluated(1, 2, 4))
+
+
+def test_draws_of_training_and_of_evaluation_are_other_streams() -> None:
+    assert np.any(binary(1, 2) != evaluated(1, 2))
 
 
 def test_training_noise_is_the_same_inside_a_compiled_function() -> None:

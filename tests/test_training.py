@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vae import training
 from vae.datasets import epoch_order
-from vae.model import VAE, Flow
+from vae.model import VAE, Flow, build_vae
 from vae.noise import binarise, latent_noise
 from vae.priors import coupling_flow
 from vae.training import Losses, Recipe, Trainer
@@ -389,6 +389,12 @@ def test_a_batch_may_hold_all_images_and_no_more(images: NDArray[np.float32]) ->
     assert trainer_of(images, replace(RECIPE, batch_size=COUNT)).steps_per_epoch == 1
     with pytest.raises(ValueError, match=f"batch_size = {COUNT + 1}: it should be at most {COUNT}"):
         trainer_of(images, replace(RECIPE, batch_size=COUNT + 1))
+
+
+def test_an_autoregressive_decoder_is_not_trained_on_gray_images() -> None:
+    vae = build_vae("gated_dense", LATENTS, [3], autoregressive_units=15)
+    with pytest.raises(ValueError, match="binarised = False: an autoregressive decoder predicts pixels from binary"):
+        Trainer(vae, np.zeros((COUNT, 28, 28), np.float32), RECIPE)
 
 
 def test_a_nan_is_refused_at_the_step_and_epoch_that_met_it(
