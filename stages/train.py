@@ -136,12 +136,12 @@ class Run:
             for losses in self._trainer.run_epoch(epoch):
                 parts.append(losses)
                 shown.advance(len(losses.kl) * recipe.batch_size, note)
-        with self._trainer.averaged():
-            validation = self._validation_terms()
-            _refuse_nonfinite(validation, epochs.stop)
-            self.history.append([epochs.stop, *_training_terms(parts, recipe), *validation])
-            if not self._keep_best or self._best_epoch() == epochs.stop:
-                self._kept = _weights(self._trainer.vae)
+        self._trainer.update_model()
+        validation = self._validation_terms()
+        _refuse_nonfinite(validation, epochs.stop)
+        self.history.append([epochs.stop, *_training_terms(parts, recipe), *validation])
+        if not self._keep_best or self._best_epoch() == epochs.stop:
+            self._kept = _weights(self._trainer.vae)
         self._save()
 
     def _validation_terms(self) -> tuple[float, float, float]:

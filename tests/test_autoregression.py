@@ -105,6 +105,12 @@ def test_decoding_is_a_pass_in_the_order_of_the_pixels() -> None:
     np.testing.assert_allclose(Evaluator(vae, 2).decode(latents), image, rtol=1e-4, atol=1e-5)
 
 
+def test_decoding_with_spoilt_weights_ends() -> None:
+    vae = autoregressive_vae()
+    vae.decoder.get_layer("correction").set_weights([np.full((2 * LEAST_UNITS, 16), np.nan)])
+    assert np.isnan(Evaluator(vae, 2).decode(latents_of(2))).any()
+
+
 def test_gray_targets_stand_for_the_binary_images_drawn_from_them() -> None:
     """Where the correction is zero, pixels are independent and the mean over draws is the loss in closed form."""
     vae = autoregressive_vae(scale=0.3)

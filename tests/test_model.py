@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from vae import architectures
+from vae.architectures import gated_dense, textbook
 from vae.model import VAE, architecture_names, build_vae
 
 Array = NDArray[np.float32]
@@ -46,6 +47,16 @@ def encoder_parameters(latent_dim: int, first: int, second: int, units: int) -> 
 def decoder_parameters(latent_dim: int, first: int, second: int) -> int:
     dense = (latent_dim + 1) * 7 * 7 * second
     return dense + (9 * second + 1) * second + (9 * second + 1) * first + (9 * first + 1) * 1
+
+
+def test_weights_that_are_not_trained_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(latent_dim: int, widths: Sequence[int]) -> tuple[keras.Model, keras.Model]:
+        encoder, decoder = gated_dense.build(latent_dim, widths)
+        return encoder, keras.Sequential([decoder, keras.layers.BatchNormalization()])
+
+    monkeypatch.setattr(textbook, "build", build)
+    with pytest.raises(ValueError, match=r"architecture = textbook, .*: a layer keeps statistics of its own"):
+        build_vae("textbook", 3, [5])
 
 
 def test_architectures_are_the_modules_of_their_folder() -> None:

@@ -150,21 +150,26 @@ def test_a_draw_refuses_noise_of_another_shape(shape: tuple[int, ...]) -> None:
 
 
 def test_kl_weight_rises_linearly_and_then_stays() -> None:
-    weights = [float(kl_weight(tf.constant(step, tf.int64), 2, 0.5, 2.0)) for step in range(6)]
+    weights = [float(kl_weight(tf.constant(step, tf.int64), 2, 0.5, 2.0, 0.0)) for step in range(6)]
     assert weights == pytest.approx([0.125, 0.25, 0.375, 0.5, 0.5, 0.5], rel=1e-6)
 
 
 def test_kl_weight_warms_up_over_a_part_of_an_epoch() -> None:
-    weights = [float(kl_weight(tf.constant(step, tf.int64), 10, 4.0, 0.25)) for step in range(4)]
+    weights = [float(kl_weight(tf.constant(step, tf.int64), 10, 4.0, 0.25, 0.0)) for step in range(4)]
     assert weights == pytest.approx([1.6, 3.2, 4.0, 4.0], rel=1e-6)
 
 
+def test_kl_weight_rises_from_a_share_of_beta() -> None:
+    weights = [float(kl_weight(tf.constant(step, tf.int64), 2, 2.0, 2.0, 0.2)) for step in range(6)]
+    np.testing.assert_allclose(weights, [0.8, 1.2, 1.6, 2, 2, 2], rtol=1e-6)
+
+
 def test_kl_weight_without_warm_up_is_beta_from_the_first_step() -> None:
-    assert float(kl_weight(tf.constant(0, tf.int64), 10, 0.25, 0)) == 0.25
+    assert float(kl_weight(tf.constant(0, tf.int64), 10, 0.25, 0, 0.1)) == 0.25
 
 
 def test_kl_weight_of_beta_zero_is_zero() -> None:
-    assert float(kl_weight(tf.constant(7, tf.int64), 10, 0.0, 2.0)) == 0
+    assert float(kl_weight(tf.constant(7, tf.int64), 10, 0.0, 2.0, 0.1)) == 0
 
 
 @pytest.mark.parametrize("probability", [0.0, 1.0])

@@ -24,7 +24,7 @@ preprocess: {split: published, seed: 0}
 model: {architecture: textbook, latent_dim: 2, widths: [32, 64], autoregressive_units: 0,
   prior: coupling_flow, prior_widths: [8], jit_compile: false}
 train: {seed: 1, targets: gray, epochs: 3, batch_size: 128, learning_rate: 1.0e-3, learning_rate_warmup_epochs: 0,
-  schedule: constant, weight_decay: 0, beta: 1.0, kl_warmup_epochs: 0,
+  schedule: constant, weight_decay: 0, beta: 1.0, kl_warmup_epochs: 0, kl_warmup_start: 0,
   importance_samples: 1, importance_epochs: 0, ema_momentum: 0, validation_interval: 1, keep: last}
 evaluate: {seed: 2, latent_samples: 8, importance_samples: 100, batch_size: 500}
 figures: {seed: 3, grid_side: 20, prior_samples: 100}
@@ -150,6 +150,7 @@ BAD_VALUES = [
     ("importance_samples: 1,", "importance_samples: 0,", "train.importance_samples = 0", "greater than or equal to 1"),
     ("importance_epochs: 0", "importance_epochs: -1", "train.importance_epochs = -1", "greater than or equal to 0"),
     ("kl_warmup_epochs: 0", "kl_warmup_epochs: -1", "train.kl_warmup_epochs = -1", "greater than or equal to 0"),
+    ("kl_warmup_start: 0", "kl_warmup_start: 2", "train.kl_warmup_start = 2", "less than or equal to 1"),
     ("targets: gray", "targets: grey", "train.targets = 'grey'", "'gray' or 'binarised'"),
     ("schedule: constant", "schedule: linear", "train.schedule = 'linear'", "'constant' or 'cosine'"),
     ("keep: last", "keep: first", "train.keep = 'first'", "'last' or 'best'"),

@@ -32,6 +32,7 @@ RECIPE = Recipe(
     weight_decay=0,
     beta=1.0,
     kl_warmup_epochs=0,
+    kl_warmup_start=0,
     importance_samples=1,
     importance_epochs=0,
     ema_momentum=0,
@@ -63,7 +64,18 @@ def train(trainer: Trainer, epochs: Sequence[int]) -> list[Losses]:
 
 
 def weights_of(trainer: Trainer) -> list[Array]:
-    return trainer.state()[: len(trainer.vae.variables)]
+    trainer.update_model()
+    return [variable.numpy().copy() for variable in trainer.vae.variables]
+
+
+def first_moments_of(trainer: Trainer) -> list[Array]:
+    """Adam's first moment of each weight, cut out of the two vectors, of kernels and of biases."""
+    left = dict(zip((2, 1), trainer.state()[-4::2], strict=True))
+    moments = []
+    for weight in weights_of(trainer):
+        moments.append(left[weight.ndim][: weight.size].reshape(weight.shape))
+        left[weight.ndim] = left[weight.ndim][weight.size :]
+    return moments
 
 
 def assert_same_bytes(first: Sequence[Array], second: Sequence[Array]) -> None:
@@ -137,12 +149,10 @@ def assert_trained_like_numpy(
 def test_the_gradient_of_the_first_step_is_that_of_the_chain_rule(images: NDArray[np.float32]) -> None:
     trainer = trainer_of(images, replace(RECIPE, beta=0.5))
     _, _, gradient = losses_and_gradient(weights_of(trainer), *batch_and_noise(images, RECIPE, 0), kl_weight=0.5)
-    before = trainer.state()
+    assert all(np.all(moment == 0) for moment in first_moments_of(trainer))
     trainer.step(tf.constant(images[epoch_order(COUNT, RECIPE.seed, 0)[:BATCH]]), tf.constant(0, tf.int64))
-    momenta = trainer.state()[-2 * len(gradient) :: 2]  # Adam's first moment after a step: a tenth of the gradient
-    for momentum, expected in zip(momenta, gradient, strict=True):
-        np.testing.assert_allclose(momentum / 0.1, expected, rtol=1e-4, atol=1e-6)
-    assert all(np.all(array == 0) for array in before[-2 * len(gradient) :])
+    for moment, expected in zip(first_moments_of(trainer), gradient, strict=True):  # after a step a tenth of it
+        np.testing.assert_allclose(moment / 0.1, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_the_first_step_is_adams_closed_form(images: NDArray[np.float32]) -> None:
@@ -161,6 +171,11 @@ def test_epochs_of_steps_are_those_of_numpy(images: NDArray[np.float32]) -> None
 def test_the_weight_of_the_kl_warms_up_step_by_step_over_epochs(images: NDArray[np.float32]) -> None:
     recipe = replace(RECIPE, beta=2.0, kl_warmup_epochs=2)
     assert_trained_like_numpy(images, recipe, kl_weights=[0.5, 1, 1.5, 2, 2, 2], rates=[0.01] * 6)
+
+
+def test_the_weight_of_the_kl_warms_up_from_a_share_of_beta(images: NDArray[np.float32]) -> None:
+    recipe = replace(RECIPE, beta=2.0, kl_warmup_epochs=2, kl_warmup_start=0.5)
+    assert_trained_like_numpy(images, recipe, kl_weights=[1.25, 1.5, 1.75, 2, 2, 2], rates=[0.01] * 6)
 
 
 def test_the_cosine_schedule_falls_from_the_learning_rate_step_by_step(images: NDArray[np.float32]) -> None:
@@ -221,8 +236,8 @@ def test_the_gradient_with_more_draws_is_that_of_the_importance_weighted_bound(i
                 sides.append(importance_weighted_loss(weights, batch, noise))
             slopes[place] = (sides[0] - sides[1]) / 2e-5
     trainer.step(tf.constant(batch.reshape(BATCH, 2, 3), tf.float32), tf.constant(0, tf.int64), 3)
-    for momentum, expected in zip(trainer.state()[-2 * len(gradient) :: 2], gradient, strict=True):
-        np.testing.assert_allclose(momentum / 0.1, expected, rtol=1e-3, atol=1e-5)
+    for moment, expected in zip(first_moments_of(trainer), gradient, strict=True):
+        np.testing.assert_allclose(moment / 0.1, expected, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
@@ -247,25 +262,24 @@ def test_the_average_of_the_weights_is_that_of_numpy(
     images: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "STEPS_PER_CALL", 1)
-    trainer = trainer_of(images, replace(RECIPE, ema_momentum=0.5))
-    expected = weights_of(trainer)
-    for step, _ in enumerate(losses for epoch in range(3) for losses in trainer.run_epoch(epoch)):
+    plain, averaged = trainer_of(images), trainer_of(images, replace(RECIPE, ema_momentum=0.5))
+    expected = weights_of(plain)
+    for step, _ in enumerate(losses for epoch in range(3) for losses in plain.run_epoch(epoch)):
         kept = min(0.5, (2 + step) / (11 + step))  # `step` steps were done before this one
-        expected = [kept * old + (1 - kept) * new for old, new in zip(expected, weights_of(trainer), strict=True)]
-    trained = weights_of(trainer)
-    with trainer.averaged():
-        for found, mean in zip(weights_of(trainer), expected, strict=True):
-            np.testing.assert_allclose(found, mean, rtol=1e-5, atol=1e-6)
-        assert not np.allclose(weights_of(trainer)[0], trained[0])
-    assert_same_bytes(weights_of(trainer), trained)
+        expected = [kept * old + (1 - kept) * new for old, new in zip(expected, weights_of(plain), strict=True)]
+    train(averaged, range(3))
+    for found, mean in zip(weights_of(averaged), expected, strict=True):
+        np.testing.assert_allclose(found, mean, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(weights_of(averaged)[0], weights_of(plain)[0])
 
 
-def test_without_an_average_the_weights_are_their_own(images: NDArray[np.float32]) -> None:
-    trainer = trainer_of(images)
-    train(trainer, [0])
-    trained = weights_of(trainer)
-    with trainer.averaged():
-        assert_same_bytes(weights_of(trainer), trained)
+def test_the_average_is_of_weights_whose_training_it_leaves_alone(images: NDArray[np.float32]) -> None:
+    plain, averaged = trainer_of(images), trainer_of(images, replace(RECIPE, ema_momentum=0.5))
+    for epoch in range(3):
+        train(plain, [epoch])
+        train(averaged, [epoch])
+        averaged.update_model()
+    assert_same_bytes(averaged.state()[:2], plain.state()[:2])
 
 
 def test_a_learned_prior_learns(images: NDArray[np.float32]) -> None:
@@ -379,10 +393,12 @@ def test_losses_are_float32_of_each_step(images: NDArray[np.float32]) -> None:
 def test_a_frozen_layer_is_not_trained(images: NDArray[np.float32]) -> None:
     vae = linear_vae()
     vae.decoder.trainable = False
-    before = [weight.numpy().copy() for weight in vae.decoder.weights]
+    before = [weight.numpy().copy() for weight in vae.variables]
     trainer = Trainer(vae, images, RECIPE)
     train(trainer, [0])
-    assert_same_bytes([weight.numpy() for weight in vae.decoder.weights], before)
+    after = weights_of(trainer)
+    assert_same_bytes(after[4:], before[4:])
+    assert not np.array_equal(after[0], before[0])
 
 
 def test_a_batch_may_hold_all_images_and_no_more(images: NDArray[np.float32]) -> None:
@@ -416,8 +432,8 @@ def test_a_nan_is_refused_with_the_number_of_its_step_within_one_call(images: ND
 
 
 def test_an_infinite_kl_is_named_though_the_reconstruction_is_finite(images: NDArray[np.float32]) -> None:
-    trainer = trainer_of(images)
-    trainer.vae.decoder.trainable_variables[0].assign(np.zeros((LATENTS, 6)))
-    trainer.vae.encoder.trainable_variables[1].assign(np.full(LATENTS, 1e25))  # its square exceeds float32
+    vae = linear_vae()
+    vae.decoder.trainable_variables[0].assign(np.zeros((LATENTS, 6)))
+    vae.encoder.trainable_variables[1].assign(np.full(LATENTS, 1e25))  # its square exceeds float32
     with pytest.raises(FloatingPointError, match=r"KL divergence became inf at step 1 of epoch 1\b"):
-        train(trainer, [0])
+        train(Trainer(vae, images, RECIPE), [0])

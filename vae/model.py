@@ -87,7 +87,7 @@ class VAE:
         changed = tf.constant(True)
         while changed:
             decoded = tf.sigmoid(self.logits(latent, image))
-            changed = tf.reduce_any(decoded != image)
+            changed = tf.reduce_any(tf.abs(decoded - image) > 0)  # so a nan, of spoilt weights, is no change
             image = decoded
         return image
 
@@ -153,13 +153,20 @@ def build_vae(
             independent given the latents.
 
     Raises:
-        ValueError: If the architecture cannot have these widths, the prior its own, or the layer so few units.
+        ValueError: If the architecture cannot have these widths, the prior its own, or the layer so few units; or if a
+            layer has weights that are not trained.
     """
     encoder, decoder = importlib.import_module(f"vae.architectures.{architecture}").build(latent_dim, widths)
     if autoregressive_units:
         decoder = autoregressive(decoder, autoregressive_units)
     networks = importlib.import_module(f"vae.priors.{prior}").build(latent_dim, prior_widths)
-    return VAE(encoder, decoder, networks and Flow(*networks))
+    vae = VAE(encoder, decoder, networks and Flow(*networks))
+    if len(vae.variables) > len(vae.trainable_variables):
+        raise ValueError(
+            f"architecture = {architecture}, prior = {prior}: a layer keeps statistics of its own, as batch "
+            f"normalisation does; expected layers whose weights are all trained"
+        )
+    return vae
 
 
 def fix_threads(intra_op: int, inter_op: int, *, op_determinism: bool = True) -> None:

@@ -121,7 +121,7 @@ def reparameterise(mean: tf.Tensor, log_var: tf.Tensor, noise: tf.Tensor) -> tf.
     return mean + tf.exp(0.5 * log_var) * noise
 
 
-def kl_weight(step: tf.Tensor, steps_per_epoch: int, beta: float, warmup_epochs: float) -> tf.Tensor:
+def kl_weight(step: tf.Tensor, steps_per_epoch: int, beta: float, warmup_epochs: float, start: float) -> tf.Tensor:
     """Weight of the KL term at a step: `beta`, reached linearly over the warm-up (Sonderby et al. 2016).
 
     Args:
@@ -129,6 +129,7 @@ def kl_weight(step: tf.Tensor, steps_per_epoch: int, beta: float, warmup_epochs:
         steps_per_epoch: Steps in an epoch.
         beta: Final weight (Higgins et al. 2017); 1 is the evidence lower bound.
         warmup_epochs: Epochs until `beta` is reached; 0 for no warm-up.
+        start: Share of `beta` that the warm-up starts from, in [0, 1].
 
     Returns:
         () float32.
@@ -136,7 +137,7 @@ def kl_weight(step: tf.Tensor, steps_per_epoch: int, beta: float, warmup_epochs:
     if warmup_epochs == 0:
         return tf.constant(beta, tf.float32)
     progress = (tf.cast(step, tf.float32) + 1.0) / tf.constant(warmup_epochs * steps_per_epoch, tf.float32)
-    return beta * tf.minimum(progress, 1.0)
+    return beta * (start + (1.0 - start) * tf.minimum(progress, 1.0))
 
 
 def bernoulli_entropy(probabilities: tf.Tensor) -> tf.Tensor:
