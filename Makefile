@@ -7,7 +7,9 @@ unexport PYTHONHOME PYTHONPATH
 
 UV_VERSION = 0.13.9
 
-.PHONY: all setup setup-dev test lint quick experiment bench lock lock-torch clean distclean help
+N = 5
+
+.PHONY: all setup setup-dev test lint quick experiment seeds bench lock lock-torch clean distclean help
 .NOTPARALLEL:
 
 all: setup ## run what has changed, print the test metrics (also plain `make`; PYTHON=/a/python names a Python)
@@ -33,6 +35,9 @@ quick: setup ## run every stage on the real data with cut-down parameters, in a 
 
 experiment: setup ## run a preset as a DVC experiment and record it: NAME=textbook (ARGS=--force goes to dvc exp run)
 	@.venv/bin/python -m workflow.experiment "$(NAME)" $(ARGS)
+
+seeds: setup ## run the parameters with N seeds as DVC experiments and record the spread: N=5
+	@.venv/bin/python -m workflow.seeds "$(N)"
 
 bench: setup ## time training beside the textbook's, 20 minutes (FULL=1 repeats whole runs; TORCH=1 installs PyTorch)
 	@if [ -n "$(TORCH)" ] && ! cmp -s requirements/torch.txt .venv-torch/installed.txt; then \

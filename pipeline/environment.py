@@ -18,7 +18,16 @@ from pipeline.files import atomic
 
 NUMERIC_FILE = Path("numeric.txt")
 LOCK_FILE = Path("requirements/runtime.txt")
-NUMERIC_PACKAGES = ("h5py", "keras", "matplotlib", "numpy", "tensorflow", "tensorflow-datasets")
+NUMERIC_PACKAGES = (
+    "h5py",
+    "keras",
+    "matplotlib",
+    "numpy",
+    "scikit-learn",
+    "scipy",
+    "tensorflow",
+    "tensorflow-datasets",
+)
 
 _HEADER = """\
 # What results depend on beside code, params and data: every stage depends on this file.

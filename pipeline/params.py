@@ -38,6 +38,8 @@ def _frozen(items: Any) -> tuple[Any, ...]:
 
 
 Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=8192)], ...], BeforeValidator(_frozen)]
+Neighbours = Annotated[tuple[Annotated[int, Field(ge=1, le=1000)], ...], BeforeValidator(_frozen)]
+Strengths = Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(_frozen)]
 
 
 class Preprocess(Section):
@@ -89,9 +91,54 @@ class Evaluate(Section):
     """How the evidence lower bound and the likelihood are estimated."""
 
     seed: Seed  # of the latent noise
-    latent_samples: Count  # draws of q(z|x) per image, for the bound
+    latent_samples: Annotated[int, Field(ge=2)]  # draws of q(z|x) per image, for the bound and its error
     importance_samples: Count  # draws of q(z|x) per image, for the likelihood
     batch_size: Count  # images per call; changes speed only
+
+
+class Refine(Section):
+    """How q(z|x) is refined image by image, to tell what the encoder loses from what a Gaussian loses."""
+
+    seed: Seed  # of the latent noise
+    images: Annotated[int, Field(ge=2, le=1000)]  # of each split, its first ones, all in memory at once
+    steps: Annotated[int, Field(ge=1, le=100_000)]
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    latent_samples: Annotated[int, Field(ge=1, le=8)]  # draws of q(z|x) per image and step
+    bound_samples: Annotated[int, Field(ge=2)]  # draws of q(z|x) per image, for the bounds before and after
+
+
+class Classifiers(Section):
+    """Classifiers of garments, and what is tried for them; validation images choose."""
+
+    neighbours: Annotated[Neighbours, Field(min_length=1)]  # k of k-nearest-neighbours
+    inverse_regularisation: Annotated[Strengths, Field(min_length=1)]  # C of logistic regression
+    iterations: Count  # of its optimiser, at most
+
+
+class Baseline(Classifiers):
+    """Classifiers on raw pixels."""
+
+
+class Represent(Classifiers):
+    """Classifiers on posterior means."""
+
+
+class Outliers(Section):
+    """Images that are no garments, or not as the data have them, and how they are scored."""
+
+    seed: Seed  # of the images, their binary draws and the latent noise
+    images: Annotated[int, Field(ge=2, le=5_000)]  # of each kind, and as many garments
+    latent_samples: Count  # draws of q(z|x) per image, for the bound
+    importance_samples: Count  # draws of q(z|x) per image, for the importance-weighted score
+
+
+class Samples(Section):
+    """Samples of the model and how far they are from the data."""
+
+    seed: Seed
+    images: Annotated[int, Field(ge=100, le=10_000)]  # samples, and as many images of each split
+    components: Annotated[int, Field(ge=1, le=784)]  # of the principal component analysis
+    neighbours: Annotated[int, Field(ge=1, le=99)]  # k that makes the radius of an image
 
 
 class Figures(Section):
@@ -117,6 +164,11 @@ class Params(Section):
     model: Model
     train: Train
     evaluate: Evaluate
+    refine: Refine
+    baseline: Baseline
+    represent: Represent
+    outliers: Outliers
+    samples: Samples
     figures: Figures
     threads: Threads
 

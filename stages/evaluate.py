@@ -1,4 +1,4 @@
-"""Evaluates the model on validation and test images, image by image."""
+"""Evaluates the model on validation and test images, image by image; interrupted, it goes on where it was."""
 
 from typing import Any
 
@@ -8,11 +8,16 @@ from numpy.typing import NDArray
 from pipeline.files import load_arrays, save_arrays
 from pipeline.params import Evaluate, Model, Threads
 from pipeline.progress import progress
-from pipeline.stage import Input, Output
+from pipeline.stage import Input, Output, Resumable
+from pipeline.state import State
 from pipeline.weights import load_weights
-from vae.evaluation import Evaluator, information_per_latent
+from vae.calibration import reliability
+from vae.evaluation import Evaluator, Posterior, kl_per_latent
+from vae.latent_space import variance_of_means
 from vae.model import build_vae, fix_threads
-from vae.statistics import TARGETS, on_grid
+from vae.statistics import TARGETS, mean_and_error, on_grid, over_draws
+
+Arrays = dict[str, NDArray[Any]]
 
 
 def run(
@@ -24,11 +29,12 @@ def run(
     weights: Input,
     validation: Output,
     test: Output,
+    state: Resumable,
 ) -> None:
     """Writes what evaluation found, for each split a folder of arrays whose rows are images.
 
     The encoder sees the targets: the gray image for gray targets, the binary one for binary targets. Only binary
-    targets have a likelihood.
+    targets have a likelihood, and pixels whose probability can be held against a frequency.
 
     Args:
         model: The networks.
@@ -38,44 +44,85 @@ def run(
         test_set: Folder of the test images.
         weights: Folder of the model's weights.
         validation: Folder of arrays: index (count,) int64 and label (count,) uint8; for gray and for binarised
-            targets, `_reconstruction_nats` and `_kl_nats` (count,) float32 and `_information_per_latent_nats`
-            (latent,) float32; the gray posterior's mean and log_var (count, latent) float32;
-            gray_reconstruction (count, 28, 28) uint8, the image decoded from the posterior mean; and
-            binarised_nll_nats and its error over draws binarised_nll_mc_nats (count,) float32, with the number of
-            draws binarised_nll_samples () int64.
+            targets, `_reconstruction_nats` and `_kl_nats` (count,) float32, their errors over draws and that of the
+            ELBO `_LOSS_mc_nats`, and of each latent the variance of the posterior means and the KL,
+            `_latent_variance` and `_latent_kl_nats` (latent,) with their errors over images (`_se`); the gray
+            posterior's mean and log_var (count, latent) float32; gray_reconstruction (count, 28, 28) uint8, the image
+            decoded from the posterior mean; binarised_nll_nats and its error over draws binarised_nll_mc_nats
+            (count,) float32, with the number of draws binarised_nll_samples () int64; and the reliability of predicted
+            pixels, calibration_pixels, _predicted, _observed and _observed_se (bins,).
         test: The same for the test images.
+        state: Likelihoods of the images that are done.
+
+    Raises:
+        StageError: If another process does the same work.
     """
     fix_threads(**threads.model_dump())
     vae = build_vae(**model.networks)
     load_weights(vae, weights)
-    splits = {validation: load_arrays(validation_set), test: load_arrays(test_set)}
-    work = sum(len(arrays["images"]) for arrays in splits.values())
-    work *= len(TARGETS) * evaluate.latent_samples + evaluate.importance_samples
-    with progress("evaluate", work, " draws") as shown:
-        evaluator = Evaluator(vae, evaluate.batch_size, shown.advance, jit_compile=model.jit_compile)
-        for folder, arrays in splits.items():
-            save_arrays(folder, _evaluate(evaluator, arrays, evaluate))
-
-
-def _evaluate(evaluator: Evaluator, arrays: dict[str, NDArray[Any]], evaluate: Evaluate) -> dict[str, NDArray[Any]]:
-    found: dict[str, NDArray[Any]] = {"index": arrays["index"], "label": arrays["labels"]}
-    images = {"gray": arrays["images"], "binarised": arrays["binarised"].astype(np.float32)}
-    for name in TARGETS:
-        posterior = evaluator.encode(images[name])
-        reconstruction, kl = evaluator.terms(
-            images[name], posterior, seed=evaluate.seed, samples=evaluate.latent_samples
-        )
-        found[f"{name}_reconstruction_nats"] = on_grid(reconstruction)
-        found[f"{name}_kl_nats"] = on_grid(kl)
-        found[f"{name}_information_per_latent_nats"] = information_per_latent(posterior)
-        if name == "gray":
-            found |= {"mean": posterior.mean, "log_var": posterior.log_var}
-            found["gray_reconstruction"] = np.round(evaluator.decode(posterior.mean) * 255).astype(np.uint8)
-        else:
-            likelihood = evaluator.likelihood(
-                images[name], posterior, seed=evaluate.seed, samples=evaluate.importance_samples
+    folders = {"validation": validation, "test": test}
+    splits = {"validation": load_arrays(validation_set), "test": load_arrays(test_set)}
+    with state.held():
+        unfinished = state.load() or {}
+        done = sum(len(unfinished[name]) for name in unfinished if name.endswith("_nll")) * evaluate.importance_samples
+        work = sum(len(arrays["images"]) for arrays in splits.values())
+        work *= len(TARGETS) * evaluate.latent_samples + evaluate.importance_samples
+        with progress("evaluate", work, " draws", done) as shown:
+            evaluator = Evaluator(
+                vae, evaluate.batch_size, shown.advance, jit_compile=model.jit_compile, workers=threads.intra_op
             )
-            found["binarised_nll_nats"] = on_grid(likelihood.nll)
-            found["binarised_nll_mc_nats"] = likelihood.monte_carlo_error
-            found["binarised_nll_samples"] = np.array(likelihood.samples)
+            found = {
+                name: _evaluate(evaluator, arrays, evaluate, name, unfinished, state) for name, arrays in splits.items()
+            }
+        for name, arrays in found.items():
+            save_arrays(folders[name], arrays)
+
+
+def _evaluate(
+    evaluator: Evaluator, arrays: Arrays, evaluate: Evaluate, split: str, unfinished: Arrays, state: State
+) -> Arrays:
+    found: Arrays = {"index": arrays["index"], "label": arrays["labels"]}
+    gray, binarised = arrays["images"], arrays["binarised"].astype(np.float32)
+    posterior = evaluator.encode(gray)
+    found |= _terms(evaluator, gray, posterior, evaluate, "gray")
+    found |= {"mean": posterior.mean, "log_var": posterior.log_var}
+    found["gray_reconstruction"] = np.round(evaluator.decode(posterior.mean) * 255).astype(np.uint8)
+
+    posterior = evaluator.encode(binarised)
+    found |= _terms(evaluator, binarised, posterior, evaluate, "binarised")
+    calibration = reliability(evaluator.predictions(binarised, posterior, seed=evaluate.seed), binarised)
+    found |= {f"calibration_{name}": array for name, array in vars(calibration).items()}
+    nll, error, samples = (f"{split}_{name}" for name in ("nll", "error", "samples"))
+    none = np.empty(0, np.float32)
+    parts = evaluator.likelihoods(
+        binarised,
+        posterior,
+        seed=evaluate.seed,
+        samples=evaluate.importance_samples,
+        done=len(unfinished.get(nll, none)),
+    )
+    for part in parts:
+        unfinished[nll] = np.concatenate([unfinished.get(nll, none), part.nll])
+        unfinished[error] = np.concatenate([unfinished.get(error, none), part.monte_carlo_error])
+        unfinished[samples] = np.array(part.samples)
+        state.save(unfinished)
+    found["binarised_nll_nats"] = on_grid(unfinished[nll])
+    found["binarised_nll_mc_nats"] = unfinished[error]
+    found["binarised_nll_samples"] = unfinished[samples]
     return found
+
+
+def _terms(
+    evaluator: Evaluator, images: NDArray[np.float32], posterior: Posterior, evaluate: Evaluate, targets: str
+) -> Arrays:
+    """The terms of the bound with their errors over draws, and what each latent holds."""
+    reconstruction, kl = evaluator.terms(images, posterior, seed=evaluate.seed, samples=evaluate.latent_samples)
+    found: Arrays = {}
+    for name, nats in (("reconstruction", reconstruction), ("kl", kl), ("elbo", -(reconstruction + kl))):
+        mean, error = over_draws(nats)
+        found |= {f"{name}_nats": on_grid(mean), f"{name}_mc_nats": error}
+    del found["elbo_nats"]  # minus the sum of the other two
+    found["latent_variance"], found["latent_variance_se"] = variance_of_means(posterior.mean)
+    latents = [mean_and_error(latent) for latent in kl_per_latent(posterior).T]
+    found["latent_kl_nats"], found["latent_kl_nats_se"] = (np.array(column) for column in zip(*latents, strict=True))
+    return {f"{targets}_{name}": array for name, array in found.items()}

@@ -15,6 +15,7 @@ from pipeline.params import Figures, Model, Threads, Train
 from pipeline.stage import Input, Output
 from pipeline.weights import load_weights
 from vae import latent_space, plots
+from vae.calibration import Reliability
 from vae.evaluation import Evaluator
 from vae.fashion_mnist import CLASS_NAMES
 from vae.model import build_vae, fix_threads
@@ -59,10 +60,18 @@ def run(
     load_weights(vae, weights)
     evaluator = Evaluator(vae, _BATCH)
     floors = json.loads(training.read_text(encoding="utf-8"))["entropy_floor_nats"]
+    images = load_arrays(test_set)["images"]
     drawn = {
         "learning_curves": plots.learning_curves(_columns(history), floors, train.targets),
-        "reconstructions": _reconstructions(load_arrays(test_set)["images"], found),
+        "reconstructions": _reconstructions(images, found),
         "loss_per_class": plots.loss_per_class(_test_rows(per_class)),
+        "loss_histogram": _loss_histogram(images, found),
+        "kl_per_latent": plots.kl_per_latent(
+            found["binarised_latent_kl_nats"],
+            found["binarised_latent_kl_nats_se"],
+            found["binarised_latent_variance"] > latent_space.ACTIVE_VARIANCE,
+        ),
+        "calibration": plots.calibration(*(found[f"calibration_{name}"] for name in Reliability.__annotations__)),
         **_latent_figures(evaluator, model.latent_dim, figures, found),
     }
     with atomic(folder) as partial:
@@ -73,8 +82,15 @@ def run(
 
 def _reconstructions(images: NDArray[np.float32], found: dict[str, NDArray[Any]]) -> Figure:
     loss = found["gray_reconstruction_nats"] + found["gray_kl_nats"]
-    originals = np.round(images * 255).astype(np.uint8)
-    return plots.reconstructions(originals, found["gray_reconstruction"], found["label"], loss)
+    return plots.reconstructions(_as_bytes(images), found["gray_reconstruction"], found["label"], loss)
+
+
+def _loss_histogram(images: NDArray[np.float32], found: dict[str, NDArray[Any]]) -> Figure:
+    return plots.loss_histogram(found["binarised_nll_nats"], _as_bytes(images), found["label"])
+
+
+def _as_bytes(images: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.round(images * 255).astype(np.uint8)
 
 
 def _latent_figures(
@@ -89,19 +105,19 @@ def _latent_figures(
         "latent_plane": plots.latent_plane(grid, latent_space.gaussian_quantiles(figures.grid_side), plane),
         "latent_means": plots.latent_means(mean, found["label"], plane),
     }
-    order = _active_by_information(mean, found["gray_information_per_latent_nats"])
+    order = _active_by_kl(mean, found["gray_latent_kl_nats"])
     if latent_dim > 2 and order.size:
         latents = latent_space.traversals(mean, order, _TRAVERSAL_STEPS)
         images = evaluator.decode(latents.reshape(-1, latent_dim)).reshape(*latents.shape[:2], *grid.shape[1:])
-        names = [f"z{latent}: {found['gray_information_per_latent_nats'][latent]:.2f} nats" for latent in order]
+        names = [f"z{latent}: {found['gray_latent_kl_nats'][latent]:.2f} nats" for latent in order]
         values = latent_space.gaussian_quantiles(_TRAVERSAL_STEPS)
         drawn["latent_traversals"] = plots.latent_traversals(images, names, values)
     return drawn
 
 
-def _active_by_information(mean: NDArray[np.float32], information: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Active latents by falling information, at most as many as a page shows."""
-    falling = np.argsort(-information, kind="stable")
+def _active_by_kl(mean: NDArray[np.float32], kl: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Active latents by falling KL, at most as many as a page shows."""
+    falling = np.argsort(-kl, kind="stable")
     return falling[latent_space.active_latents(mean)[falling]][:_TRAVERSAL_ROWS]
 
 

@@ -4,6 +4,7 @@ Apart from `evaluate`, because `metrics/per_image.npz` is neither a metric nor a
 writes such a file outside the cache is not in DVC's run cache, and this one costs less than a second.
 """
 
+import csv
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,41 +16,96 @@ from numpy.typing import NDArray
 from pipeline.files import atomic, load_arrays, significant, write_metrics
 from pipeline.stage import Input, Output
 from vae.fashion_mnist import CLASS_NAMES
-from vae.statistics import NLL, TARGETS, TERMS, losses_of, mean_and_error, summarise
+from vae.latent_space import ACTIVE_VARIANCE
+from vae.statistics import TARGETS, losses_of, mean_and_error, summarise, summarise_gap
 
 Figures = dict[str, NDArray[Any]]
+Table = list[dict[str, str]]
 
 
-def run(validation: Input, test: Input, metrics: Output, per_class: Output, per_image: Output) -> None:
-    """Summarises what `evaluate` found.
+def run(
+    validation: Input,
+    test: Input,
+    validation_refined: Input,
+    test_refined: Input,
+    metrics: Output,
+    per_class: Output,
+    latents: Output,
+    calibration: Output,
+    per_image: Output,
+) -> None:
+    """Summarises what `evaluate` and `refine` found.
 
     Args:
         validation: Folder of the validation images' figures.
         test: Folder of the test images' figures.
-        metrics: JSON, split -> targets -> loss in nats per image, each with its standard error over images; the
-            NLL also with its error over draws and their number.
-        per_class: CSV, a row a split, targets and class: images, and each loss with its error; gray targets have
-            no NLL.
+        validation_refined: Folder of the bounds by refined posteriors of some validation images.
+        test_refined: The same for test images.
+        metrics: JSON, split -> targets -> loss in nats per image, each with its standard errors over images (`_se`)
+            and over draws (`_mc`), and the count of active units; the NLL also in bits per dimension; split ->
+            calibration_error, the expected one of predicted pixels; and split -> gap, that from ELBO to NLL in two
+            parts.
+        per_class: CSV, a row a split, targets and class: images, and each loss with its error over images; gray targets
+            have no NLL.
+        latents: CSV, a row a latent: for each split and targets the variance of the posterior means and the KL, in
+            nats, each with its error over images.
+        calibration: CSV, a row an interval of predicted probability: for each split the pixels in it, their mean
+            prediction, and the share of ones with its error over images.
         per_image: npz, a row an image: split (0 validation, 1 test) and label uint8, index uint16, and for each
             targets the reconstruction loss and the KL, for the binarised also the NLL, float32 nats.
     """
     splits = {"validation": load_arrays(validation), "test": load_arrays(test)}
-    write_metrics(metrics, {name: summarise(figures) for name, figures in splits.items()})
-    _write_per_class(splits, per_class)
+    refined = {"validation": load_arrays(validation_refined), "test": load_arrays(test_refined)}
+    write_metrics(metrics, {name: _summary(figures, refined[name]) for name, figures in splits.items()})
+    _write_csv(per_class, _class_rows(splits))
+    _write_csv(latents, _rows("latent", splits, [f"{t}_{name}" for t in TARGETS for name in _OF_LATENTS]))
+    _write_csv(calibration, _rows("bin", splits, [f"calibration_{name}" for name in _OF_BINS]))
     _write_per_image(splits, per_image)
 
 
-def _write_per_class(splits: dict[str, Figures], path: Path) -> None:
-    rows = [
+_OF_LATENTS = ("latent_variance", "latent_variance_se", "latent_kl_nats", "latent_kl_nats_se")
+_OF_BINS = ("pixels", "predicted", "observed", "observed_se")
+
+
+def _summary(figures: Figures, refined: Figures) -> dict[str, Any]:
+    summary: dict[str, Any] = dict(summarise(figures))
+    for targets in TARGETS:
+        active = figures[f"{targets}_latent_variance"] > ACTIVE_VARIANCE
+        summary[targets]["active_units"] = int(active.sum())
+    gap = np.abs(figures["calibration_observed"] - figures["calibration_predicted"])
+    summary["calibration_error"] = float(np.average(gap, weights=figures["calibration_pixels"]))
+    summary["gap"] = summarise_gap(figures, refined)
+    return summary
+
+
+def _rows(number: str, splits: dict[str, Figures], names: list[str]) -> Table:
+    """A row for each element of the arrays of these names, a column for each split and array."""
+    columns = {
+        f"{split}_{name.removeprefix('calibration_')}": figures[name]
+        for split, figures in splits.items()
+        for name in names
+    }
+    return [
+        {number: str(place), **{name: significant(array[place]) for name, array in columns.items()}}
+        for place in range(len(next(iter(columns.values()))))
+    ]
+
+
+def _class_rows(splits: dict[str, Figures]) -> Table:
+    return [
         _class_row(split, targets, label, losses_of(figures, targets), figures["label"])
         for split, figures in splits.items()
         for targets in TARGETS
         for label in range(len(CLASS_NAMES))
     ]
-    with atomic(path) as partial:
-        columns = list(rows[-1])  # of binarised targets, which have every column
-        lines = [",".join(columns), *(",".join(row.get(column, "") for column in columns) for row in rows)]
-        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _write_csv(path: Path, rows: Table) -> None:
+    columns = list(rows[-1])  # where rows differ, the last one has every column
+    with atomic(path) as partial, partial.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.DictWriter(handle, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _class_row(split: str, targets: str, label: int, losses: Figures, labels: NDArray[np.uint8]) -> dict[str, str]:
@@ -62,7 +118,8 @@ def _class_row(split: str, targets: str, label: int, losses: Figures, labels: ND
 
 
 def _write_per_image(splits: dict[str, Figures], path: Path) -> None:
-    names = [*(f"{targets}_{term}_nats" for targets in TARGETS for term in TERMS), NLL]
+    names = [f"{targets}_{term}_nats" for targets in TARGETS for term in ("reconstruction", "kl")]
+    names.append("binarised_nll_nats")
     columns = {name: np.concatenate([figures[name] for figures in splits.values()]) for name in names}
     columns["split"] = np.repeat(np.arange(2, dtype=np.uint8), [len(figures["label"]) for figures in splits.values()])
     columns["index"] = np.concatenate([figures["index"] for figures in splits.values()]).astype(np.uint16)

@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
+from workflow import seeds
 from workflow.presets import stale_presets
 
 ROOT = Path(__file__).parents[1]
@@ -32,14 +33,21 @@ SLICE_PARAMS: Mapping[str, Mapping[str, Any]] = {
     "model": {"widths": [4, 8, 8]},
     "train": {"epochs": 3, "batch_size": 50},
     "evaluate": {"latent_samples": 2, "importance_samples": 30, "batch_size": 80},
+    "refine": {"images": 20, "steps": 10, "bound_samples": 4},
+    "baseline": {"neighbours": [1, 3], "inverse_regularisation": [0.01], "iterations": 10},
+    "represent": {"neighbours": [1, 3], "inverse_regularisation": [0.1], "iterations": 10},
+    "outliers": {"images": 40, "latent_samples": 2, "importance_samples": 5},
+    "samples": {"images": 100, "components": 5, "neighbours": 3},
     "figures": {"grid_side": 4, "prior_samples": 9},
 }
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Says which presets have recorded metrics of other code or parameters."""
+    """Says which presets, and whether the spread over seeds, have recorded metrics of other code or parameters."""
     for name, why in stale_presets().items():
         terminalreporter.write_line(f"preset {name} is stale, as {why}: make experiment NAME={name}")
+    if seeds.stale():
+        terminalreporter.write_line(f"{seeds.PATH} is stale, of other code, parameters or versions: make seeds")
 
 
 def as_committed(*paths: str) -> pytest.MarkDecorator:

@@ -190,6 +190,42 @@ def test_a_killed_training_resumes_with_the_same_bytes(
     assert project.files() == files
 
 
+@pytest.mark.parametrize("number", [1, 6])  # 4 parts of the validation images, then 4 of the test images
+def test_a_killed_evaluation_resumes_with_the_same_bytes(
+    project: Project, killer: Callable[..., dict[str, str]], number: int
+) -> None:
+    before, files = project.tracked_results(), project.files()
+    without_results(project, "evaluate")
+    killed = project.run("dvc", "repro", "evaluate", env=killer("evaluate", ".npz", number, "after"))
+    assert killed.returncode != 0
+    (state,) = (project.folder / "state").glob("evaluate-*.npz")
+    with np.load(state, allow_pickle=False) as kept:
+        assert sum(len(kept[name]) for name in kept.files if name.endswith("_nll")) == 50 * number
+    project.repro()
+    assert project.tracked_results() == before
+    assert project.files() == files
+
+
+@pytest.mark.parametrize(
+    ("changes", "stages"),
+    [
+        ({"represent": {"neighbours": [5]}}, {"represent"}),
+        ({"baseline": {"iterations": 5}}, {"baseline"}),
+        ({"outliers": {"importance_samples": 6}}, {"outliers"}),
+        ({"samples": {"neighbours": 4}}, {"samples"}),
+        ({"refine": {"steps": 5}}, {"refine", "summarise"}),
+        ({"evaluate": {"importance_samples": 31}}, {"evaluate", "summarise", "figures"}),
+    ],
+)
+def test_a_parameter_runs_its_own_stage_and_what_follows(
+    project: Project, changes: dict[str, dict[str, object]], stages: set[str]
+) -> None:
+    project.set_params(changes)
+    said = project.repro()
+    ran = {line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage")}
+    assert ran - {"check"} == stages
+
+
 @pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
 def test_a_killed_dvc_leaves_no_orphan_and_the_next_run_ends_with_the_same_bytes(
     project: Project, killer: Callable[..., dict[str, str]], shell: str
@@ -293,7 +329,7 @@ def test_a_write_that_fails_ends_with_a_sentence_and_no_half_file(project: Proje
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert "git restore dvc.lock metrics && dvc checkout" in done.stderr
-    assert project.files() == before
+    assert {path for path in project.files() if not path.startswith(f"state/{stage}-")} == before
 
 
 def test_a_loss_that_is_not_finite_is_named_by_term_and_step(project: Project) -> None:
@@ -365,6 +401,49 @@ def test_evaluation_is_the_mean_of_the_published_figures_of_each_image(finished:
                 assert said["elbo_nats_se"] == pytest.approx(elbo.std(ddof=1) / len(elbo) ** 0.5, rel=1e-5)
                 assert said["reconstruction_nats"] == pytest.approx(reconstruction.mean(), rel=1e-5)
                 assert said["kl_nats"] == pytest.approx(kl.mean(), rel=1e-5)
+
+
+def test_every_metric_has_its_errors_beside_it(finished: Project) -> None:
+    found = {
+        name: json.loads((finished.folder / f"metrics/{name}.json").read_text())
+        for name in ("evaluation", "baseline", "representation", "outliers", "samples")
+    }
+    for split in ("validation", "test"):
+        evaluation = found["evaluation"][split]
+        for part in (evaluation["gray"], evaluation["binarised"], evaluation["gap"]):
+            for name in part:
+                if name.endswith("_nats"):
+                    assert part[f"{name}_se"] > 0
+                    assert part[f"{name}_mc"] >= 0
+        assert 0 < evaluation["calibration_error"] < 1
+        assert evaluation["binarised"]["active_units"] <= 2
+        for kind in ("rotated", "inverted", "shuffled", "noise", "blended"):
+            for score in ("negative_elbo", "nll"):
+                assert 0 <= found["outliers"][split][kind][f"{score}_auroc"] <= 1
+                assert found["outliers"][split][kind][f"{score}_auroc_se"] >= 0
+        for whose in ("model", "reference"):
+            assert 0 <= found["samples"][split][whose]["coverage"] <= 1
+            assert found["samples"][split][whose]["density_se"] >= 0
+        for classified in (found["baseline"], found["representation"]):
+            for classifier in ("linear_probe", "nearest_neighbours"):
+                assert 0.1 < classified[classifier][f"{split}_accuracy"] <= 1
+
+
+def test_tables_hold_a_row_for_each_latent_and_each_interval_of_probability(finished: Project) -> None:
+    with (finished.folder / "metrics/latents.csv").open(newline="") as handle:
+        latents = list(csv.DictReader(handle))
+    assert [row["latent"] for row in latents] == ["0", "1"]
+    arrays = finished.folder / "data/evaluation/test"
+    for name in ("gray_latent_kl_nats", "binarised_latent_variance", "binarised_latent_variance_se"):
+        np.testing.assert_allclose(
+            [float(row[f"test_{name}"]) for row in latents], np.load(arrays / f"{name}.npy"), rtol=1e-5
+        )
+    with (finished.folder / "metrics/calibration.csv").open(newline="") as handle:
+        bins = list(csv.DictReader(handle))
+    assert len(bins) == 20
+    assert sum(float(row["test_pixels"]) for row in bins) == pytest.approx(784 * TEST)
+    ones = np.load(finished.folder / "data/prepared/test/binarised.npy").sum()
+    assert sum(float(r["test_pixels"]) * float(r["test_observed"]) for r in bins) == pytest.approx(ones, rel=1e-4)
 
 
 def test_training_learns_and_the_history_says_so(finished: Project) -> None:

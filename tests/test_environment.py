@@ -27,7 +27,7 @@ from pipeline.environment import (
 from pipeline.errors import StageError
 
 #: The packages whose versions results depend on.
-NUMERIC = {"tensorflow", "keras", "numpy", "h5py", "tensorflow-datasets", "matplotlib"}
+NUMERIC = {"tensorflow", "keras", "numpy", "h5py", "tensorflow-datasets", "matplotlib", "scikit-learn", "scipy"}
 
 STATED = "# why\npython 3.11\n" + "".join(f"{name} {metadata.version(name)}\n" for name in sorted(NUMERIC))
 

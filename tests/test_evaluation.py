@@ -5,11 +5,13 @@ from itertools import pairwise
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 from numpy.typing import NDArray
 
 from vae import evaluation
-from vae.evaluation import Evaluator, Likelihood, Posterior, information_per_latent
+from vae.evaluation import Evaluator, Likelihood, Posterior, kl_per_latent
+from vae.latent_space import active_latents, variance_of_means
 from vae.model import VAE, Flow
 from vae.priors import coupling_flow
 
@@ -82,18 +84,35 @@ def test_later_changes_of_the_weights_are_seen(evaluator: Evaluator, vae: VAE, i
     np.testing.assert_allclose(evaluator.decode(latents), np.full((2, 28, 28), 1 / (1 + np.exp(-1))), rtol=1e-5)
 
 
-def test_information_per_latent_of_two_images_is_the_closed_form() -> None:
-    """Means m and -m of one deviation s have the information log(sqrt(m^2 + s^2) / s)."""
+def test_the_kl_per_latent_of_two_images_is_the_closed_form() -> None:
+    """Means m and -m of one deviation s are log(sqrt(m^2 + s^2) / s) from the Gaussian of both."""
     mean, variance = np.array([[0, 2, 3], [0, -2, -3]], np.float32), np.array([1, 1, 4], np.float32)
-    found = information_per_latent(Posterior(mean, np.log(np.tile(variance, (2, 1)))))
-    assert (found.shape, found.dtype) == ((3,), np.float32)
-    np.testing.assert_allclose(found, 0.5 * np.log((mean[0] ** 2 + variance) / variance), rtol=1e-5, atol=1e-7)
+    found = kl_per_latent(Posterior(mean, np.log(np.tile(variance, (2, 1)))))
+    assert (found.shape, found.dtype) == ((2, 3), np.float32)
+    expected = 0.5 * np.log((mean[0] ** 2 + variance) / variance)
+    np.testing.assert_allclose(found, [expected, expected], rtol=1e-5, atol=1e-7)
+
+
+def test_the_kl_per_latent_of_an_image_is_that_of_two_gaussians() -> None:
+    """Against integration on a line, for posteriors of unequal means and variances."""
+    generator = np.random.default_rng(2)
+    mean, deviation = generator.normal(1, 2, (5, 2)), generator.uniform(0.3, 2, (5, 2))
+    found = kl_per_latent(Posterior(mean.astype(np.float32), np.log(deviation**2).astype(np.float32)))
+    line = np.linspace(-40, 40, 80_001)[:, None, None]
+
+    def log_normal(centre: Array, spread: Array) -> NDArray[np.float64]:
+        return -0.5 * ((line - centre) / spread) ** 2 - np.log(spread * np.sqrt(2 * np.pi))
+
+    aggregate = np.sqrt((mean**2 + deviation**2).mean(axis=0) - mean.mean(axis=0) ** 2)
+    log_q = log_normal(mean, deviation)
+    gap = np.exp(log_q) * (log_q - log_normal(mean.mean(axis=0), aggregate))
+    np.testing.assert_allclose(found, gap.sum(axis=0) * (line[1] - line[0]), rtol=1e-4, atol=1e-5)
 
 
 def test_the_kl_from_the_standard_normal_is_exact(evaluator: Evaluator, images: Array) -> None:
     posterior = Posterior(*(np.full((COUNT, 3), value, np.float32) for value in (2, np.log(4))))
     kl = evaluator.terms(images, posterior, seed=1, samples=1)[1]
-    assert (kl.shape, kl.dtype) == ((COUNT,), np.float32)
+    assert (kl.shape, kl.dtype) == ((1, COUNT), np.float32)
     np.testing.assert_allclose(kl, 3 * (4 + 4 - 1 - np.log(4)) / 2, rtol=1e-6)
 
 
@@ -109,7 +128,7 @@ def test_images_after_an_image_do_not_change_its_reconstruction_loss(evaluator: 
     first = Posterior(posterior.mean[:4], posterior.log_var[:4])
     some = evaluator.terms(images[:4], first, seed=1, samples=2)[0]
     every = evaluator.terms(images, posterior, seed=1, samples=2)[0]
-    np.testing.assert_allclose(some, every[:4], rtol=0, atol=1e-3)
+    np.testing.assert_allclose(some, every[:, :4], rtol=0, atol=1e-3)
 
 
 def test_a_reconstruction_loss_belongs_to_its_seed(evaluator: Evaluator, images: Array) -> None:
@@ -126,8 +145,8 @@ def test_a_posterior_without_variance_has_the_loss_of_its_mean(evaluator: Evalua
     expected = (np.logaddexp(0, logits) - images * logits).sum(axis=(1, 2))
     for samples in (1, 3):
         found = evaluator.terms(images, posterior, seed=1, samples=samples)[0]
-        assert (found.shape, found.dtype) == ((COUNT,), np.float32)
-        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        assert (found.shape, found.dtype) == ((samples, COUNT), np.float32)
+        np.testing.assert_allclose(found, np.tile(expected, (samples, 1)), rtol=1e-5)
 
 
 def test_the_reconstruction_loss_is_unbiased() -> None:
@@ -137,7 +156,7 @@ def test_the_reconstruction_loss_is_unbiased() -> None:
     image = np.random.default_rng(0).random((28, 28)).astype(np.float32)
     mean, log_var = 0.7, 0.4
     posterior = Posterior(np.full((count, 1), mean, np.float32), np.full((count, 1), log_var, np.float32))
-    found = Evaluator(vae, 500).terms(np.tile(image, (count, 1, 1)), posterior, seed=3, samples=2)[0]
+    found = Evaluator(vae, 500).terms(np.tile(image, (count, 1, 1)), posterior, seed=3, samples=2)[0].mean(axis=0)
 
     nodes, chances = np.polynomial.hermite_e.hermegauss(60)  # of exp(-x^2 / 2)
     latents = mean + np.exp(log_var / 2) * nodes
@@ -226,7 +245,7 @@ def test_one_draw_has_the_mean_of_the_negative_elbo() -> None:
     images = np.repeat(drawn_images(vae, 1), 4000, axis=0)
     posterior = Posterior(*(np.full((4000, 2), value, np.float32) for value in (0.3, -1.5)))
     one = Evaluator(vae, 500).likelihood(images, posterior, seed=1, samples=1).nll.astype(np.float64)
-    elbo = np.add(*Evaluator(vae, 500).terms(images, posterior, seed=2, samples=4)).astype(np.float64)
+    elbo = np.add(*Evaluator(vae, 500).terms(images, posterior, seed=2, samples=4)).mean(axis=0, dtype=np.float64)
     error = np.hypot(one.std(), elbo.std()) / np.sqrt(4000)
     assert error < 0.3
     assert abs(one.mean() - elbo.mean()) < 5 * error
@@ -259,14 +278,116 @@ def test_the_likelihood_of_a_split_does_not_depend_on_how_it_is_called(monkeypat
 
     def likelihood(draws: int, batch_size: int) -> Likelihood:
         monkeypatch.setattr(evaluation, "_IMPORTANCE_DRAWS", draws)
-        return Evaluator(vae, batch_size).likelihood(images, posterior, seed=1, samples=50)
+        return Evaluator(vae, batch_size, workers=batch_size).likelihood(images, posterior, seed=1, samples=50)
 
     first, second = likelihood(20, 3), likelihood(7, 5)
     np.testing.assert_allclose(first.nll, second.nll, rtol=0, atol=1e-3)
     assert first.samples == second.samples == 50
 
 
-@pytest.mark.parametrize("samples", [1, 19, 20, 21, 57])
+@pytest.mark.parametrize(("batch_size", "workers"), [(1, 1), (500, 2), (70, 3)])
+def test_neither_the_batch_size_nor_the_workers_change_a_byte_of_the_likelihood(batch_size: int, workers: int) -> None:
+    vae = two_latents()
+    images = drawn_images(vae, 120)  # more than two of the parts that are done at a time
+    posterior = refined_posterior(vae, images)
+    expected = Evaluator(vae, 120).likelihood(images, posterior, seed=1, samples=30)
+    found = Evaluator(vae, batch_size, workers=workers).likelihood(images, posterior, seed=1, samples=30)
+    np.testing.assert_array_equal(found.nll, expected.nll)
+    np.testing.assert_array_equal(found.monte_carlo_error, expected.monte_carlo_error)
+
+
+def test_likelihoods_that_are_done_are_not_made_again_and_the_rest_is_the_same() -> None:
+    vae = two_latents()
+    images = drawn_images(vae, 120)
+    posterior = refined_posterior(vae, images)
+    parts = list(Evaluator(vae, 50).likelihoods(images, posterior, seed=1, samples=30))
+    assert sum(len(part.nll) for part in parts) == 120
+    for number, part in enumerate(parts):
+        done = sum(len(earlier.nll) for earlier in parts[:number])
+        rest = list(Evaluator(vae, 50).likelihoods(images, posterior, seed=1, samples=30, done=done))
+        assert len(rest) == len(parts) - number
+        np.testing.assert_array_equal(rest[0].nll, part.nll)
+    assert not list(Evaluator(vae, 50).likelihoods(images, posterior, seed=1, samples=30, done=120))
+
+
+def test_predictions_are_the_probabilities_that_the_first_draw_is_scored_by(vae: VAE, images: Array) -> None:
+    binary = (images > 0.5).astype(np.float32)
+    posterior = Evaluator(vae, 3).encode(binary)
+    chances = Evaluator(vae, 3).predictions(binary, posterior, seed=4).astype(np.float64)
+    expected = -np.log(np.where(binary > 0, chances, 1 - chances)).sum(axis=(1, 2))
+    found = Evaluator(vae, 3).terms(binary, posterior, seed=4, samples=2)[0][0]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_a_draw_of_the_prior_has_the_frequencies_of_its_probabilities(vae: VAE) -> None:
+    count = 4000
+    noise = np.tile(np.float32([[0.3, -1, 0.5]]), (count, 1))
+    drawn = Evaluator(vae, 500).draws(noise, np.random.default_rng(0).random((count, 28, 28), np.float32))
+    chances = Evaluator(vae, 1).samples(noise[:1])[0]
+    assert set(np.unique(drawn)) == {0, 1}
+    assert np.abs((drawn.mean(axis=0) - chances) / np.sqrt(chances * (1 - chances) / count)).max() < 5
+
+
+class LinearGaussian(VAE):
+    """p(x|z) = N(W z, s^2 I) in 6 x 6 pixels, whose marginal and posterior are known in closed form."""
+
+    deviation = 0.5
+
+    def reconstruction_loss(self, latent: tf.Tensor, targets: tf.Tensor, *, training: bool = False) -> tf.Tensor:
+        assert not training
+        residual = (targets - self.decoder(latent)) / self.deviation
+        constant = 36 * np.log(self.deviation * np.sqrt(2 * np.pi))
+        return tf.reduce_sum(tf.square(residual), axis=(1, 2)) / 2 + constant
+
+
+def linear_gaussian(loadings: NDArray[np.float64]) -> LinearGaussian:
+    """A model of loadings W, (36, latent), whose encoder gives the exact means of its posterior."""
+    latents = loadings.shape[1]
+    precision = np.eye(latents) + loadings.T @ loadings / LinearGaussian.deviation**2
+    image, latent = keras.Input((6, 6)), keras.Input((latents,))
+    mean = layers.Dense(latents, use_bias=False)
+    encoder = keras.Model(image, [mean(layers.Flatten()(image)), layers.Dense(latents)(layers.Flatten()(image))])
+    mean.set_weights([np.linalg.solve(precision, loadings.T / LinearGaussian.deviation**2).T])
+    pixels = layers.Dense(36, use_bias=False)
+    decoder = keras.Model(latent, layers.Reshape((6, 6))(pixels(latent)))
+    pixels.set_weights([loadings.T])
+    return LinearGaussian(encoder, decoder)
+
+
+def gaussian_images(loadings: NDArray[np.float64], count: int) -> Array:
+    generator = np.random.default_rng(3)
+    pixels = generator.normal(size=(count, loadings.shape[1])) @ loadings.T
+    pixels += generator.normal(0, LinearGaussian.deviation, pixels.shape)
+    return pixels.reshape(count, 6, 6).astype(np.float32)
+
+
+def test_the_likelihood_of_a_linear_gaussian_model_is_its_closed_form() -> None:
+    loadings = np.random.default_rng(1).normal(0, 0.2, (36, 3))
+    vae, images = linear_gaussian(loadings), gaussian_images(loadings, 40)
+    covariance = loadings @ loadings.T + LinearGaussian.deviation**2 * np.eye(36)
+    flat = images.reshape(40, 36).astype(np.float64)
+    log_det = np.linalg.slogdet(2 * np.pi * covariance)[1]
+    exact = 0.5 * (np.einsum("ip,ip->i", flat @ np.linalg.inv(covariance), flat) + log_det)
+    mean = Evaluator(vae, 40).encode(images).mean
+    posterior = Posterior(mean, np.full_like(mean, np.log(0.4)))  # wider than the true one
+    found = Evaluator(vae, 40).likelihood(images, posterior, seed=1, samples=20_000)
+    assert found.monte_carlo_error.max() < 0.02
+    assert np.abs((found.nll - exact) / found.monte_carlo_error).max() < 5
+
+
+def test_the_active_units_of_a_linear_gaussian_model_are_its_closed_form() -> None:
+    """With orthogonal loadings of length c the posterior means have the variance c^2 / (c^2 + s^2)."""
+    variances = np.array([0.9, 0.3, 0.02, 0.005, 0.0])
+    lengths = LinearGaussian.deviation * np.sqrt(variances / (1 - variances))
+    directions = np.linalg.qr(np.random.default_rng(2).normal(size=(36, 5)))[0]
+    loadings = directions * lengths
+    mean = Evaluator(linear_gaussian(loadings), 500).encode(gaussian_images(loadings, 20_000)).mean
+    found, error = variance_of_means(mean)
+    assert np.all(np.abs(found - variances) <= 5 * error + 1e-9)
+    np.testing.assert_array_equal(active_latents(mean), [True, True, True, False, False])
+
+
+@pytest.mark.parametrize("samples", [1, 19, 20, 21, 57, 101])
 def test_draws_taken_are_draws_asked(evaluator: Evaluator, vae: VAE, images: Array, samples: int) -> None:
     """With a posterior that is the prior and a decoder that ignores it, every draw has the same weight."""
     vae.decoder.weights[0].assign(np.zeros(vae.decoder.weights[0].shape))

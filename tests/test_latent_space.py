@@ -13,6 +13,7 @@ from vae.latent_space import (
     principal_plane,
     quantile_grid,
     traversals,
+    variance_of_means,
 )
 
 Array = NDArray[np.float64]
@@ -186,6 +187,15 @@ def test_a_latent_is_active_if_the_variance_of_its_means_is_above_a_hundredth() 
     deviations = np.array([0.0, 0.099, 0.101, 2.0])
     mean = 5 + np.array([[-1.0], [1.0]]) * deviations
     np.testing.assert_array_equal(active_latents(mean), [False, False, True, True])
+
+
+def test_the_variance_of_means_has_the_error_of_a_bootstrap() -> None:
+    generator = np.random.default_rng(0)
+    mean = np.stack([generator.normal(3, 2, 400), generator.exponential(1, 400)], axis=1).astype(np.float32)
+    variance, error = variance_of_means(mean)
+    np.testing.assert_allclose(variance, mean.astype(np.float64).var(axis=0), rtol=1e-6)
+    resampled = [mean[generator.integers(0, 400, 400)].var(axis=0, dtype=np.float64) for _ in range(2000)]
+    np.testing.assert_allclose(error, np.std(resampled, axis=0), rtol=0.1)
 
 
 def test_many_equal_float32_means_are_no_activity() -> None:

@@ -27,6 +27,11 @@ train: {seed: 1, targets: gray, epochs: 3, batch_size: 128, learning_rate: 1.0e-
   schedule: constant, weight_decay: 0, beta: 1.0, kl_warmup_epochs: 0, kl_warmup_start: 0,
   importance_samples: 1, importance_epochs: 0, ema_momentum: 0, validation_interval: 1, keep: last}
 evaluate: {seed: 2, latent_samples: 8, importance_samples: 100, batch_size: 500}
+refine: {seed: 4, images: 50, steps: 10, learning_rate: 0.02, latent_samples: 3, bound_samples: 64}
+baseline: {neighbours: [1, 3], inverse_regularisation: [0.01], iterations: 100}
+represent: {neighbours: [5], inverse_regularisation: [0.1], iterations: 200}
+outliers: {seed: 5, images: 90, latent_samples: 9, importance_samples: 7}
+samples: {seed: 6, images: 1000, components: 50, neighbours: 6}
 figures: {seed: 3, grid_side: 20, prior_samples: 100}
 threads: {intra_op: 2, inter_op: 1, op_determinism: true}
 """
@@ -180,7 +185,22 @@ BAD_VALUES = [
         "greater than or equal to 1",
     ),
     ("op_determinism: true", "op_determinism: 1", "threads.op_determinism = 1", "valid boolean"),
-    ("latent_samples: 8", "latent_samples: 0", "evaluate.latent_samples = 0", "greater than or equal to 1"),
+    ("latent_samples: 8", "latent_samples: 1", "evaluate.latent_samples = 1", "greater than or equal to 2"),
+    ("images: 50", "images: 1001", "refine.images = 1001", "less than or equal to 1000"),
+    ("learning_rate: 0.02", "learning_rate: 0", "refine.learning_rate = 0", "greater than 0"),
+    ("latent_samples: 3", "latent_samples: 9", "refine.latent_samples = 9", "less than or equal to 8"),
+    ("bound_samples: 64", "bound_samples: 1", "refine.bound_samples = 1", "greater than or equal to 2"),
+    ("neighbours: [1, 3]", "neighbours: []", "baseline.neighbours = []", "at least 1"),
+    ("neighbours: [1, 3]", "neighbours: [1, 0]", "baseline.neighbours.1 = 0", "greater than or equal to 1"),
+    ("neighbours: [5]", "neighbours: 5", "represent.neighbours = 5", "a list"),
+    ("[0.1]", "[0.0]", "represent.inverse_regularisation.0 = 0.0", "greater than 0"),
+    ("[0.1]", "[.nan]", "represent.inverse_regularisation.0 = nan", "finite number"),
+    ("iterations: 200", "iterations: 0", "represent.iterations = 0", "greater than or equal to 1"),
+    ("images: 90", "images: 5001", "outliers.images = 5001", "less than or equal to 5000"),
+    ("importance_samples: 7", "importance_samples: 0", "outliers.importance_samples = 0", "greater than or equal to 1"),
+    ("images: 1000", "images: 99", "samples.images = 99", "greater than or equal to 100"),
+    ("components: 50", "components: 785", "samples.components = 785", "less than or equal to 784"),
+    ("neighbours: 6", "neighbours: 100", "samples.neighbours = 100", "less than or equal to 99"),
     ("grid_side: 20", "grid_side: 1", "figures.grid_side = 1", "greater than or equal to 2"),
     ("prior_samples: 100", "prior_samples: 1001", "figures.prior_samples = 1001", "less than or equal to 1000"),
     ("intra_op: 2", "intra_op: 0", "threads.intra_op = 0", "greater than or equal to 1"),
@@ -240,7 +260,7 @@ def test_unknown_key_is_named_where_its_section_alone_is_loaded(path: Path) -> N
 
 def test_unknown_section_is_named_with_the_known_ones(path: Path) -> None:
     message = refusal(path, VALID + "trian: {epochs: 3}\n")
-    known = "preprocess, model, train, evaluate, figures, threads"
+    known = "preprocess, model, train, evaluate, refine, baseline, represent, outliers, samples, figures, threads"
     assert f"trian = {{'epochs': 3}} is unknown; expected one of: {known}" in message
 
 

@@ -112,9 +112,14 @@ def test_every_stage_waits_for_the_check_of_the_parameters() -> None:
     assert all(set(checked) <= data_deps(stage) for stage in STAGES if stage != "check")
 
 
-def test_only_evaluation_and_figures_read_the_test_split() -> None:
+def test_neither_training_nor_what_it_needs_reads_the_test_split() -> None:
     readers = {stage for stage in STAGES if any("/test" in dep for dep in data_deps(stage))}
-    assert readers == {"evaluate", "summarise", "figures"}
+    assert readers == set(STAGES) - {"check", "fetch", "preprocess", "train"}
+
+
+def test_the_baseline_needs_no_model() -> None:
+    assert data_deps("baseline") & set(outs("train")) == set()
+    assert STAGES["baseline"]["params"] == ["baseline", "threads"]
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -86,7 +87,28 @@ def draw_loss_per_class() -> Figure:
     return plots.loss_per_class(class_rows())
 
 
+def draw_loss_histogram() -> Figure:
+    """Thirty images of NLL 100, 110, ...; image number i has the value i."""
+    images = np.broadcast_to(np.arange(30, dtype=np.uint8)[:, None, None], (30, 28, 28))
+    return plots.loss_histogram(np.arange(100.0, 400, 10), images, np.arange(30, dtype=np.uint8) % CLASSES)
+
+
+def draw_kl_per_latent() -> Figure:
+    return plots.kl_per_latent(
+        np.array([0.5, 3.0, 0.0, 1.0]), np.array([0.1, 0.2, 0.0, 0.1]), np.array([True, True, False, True])
+    )
+
+
+def draw_calibration() -> Figure:
+    """The second of four intervals has no pixel."""
+    pixels, predicted = np.array([100, 0, 10, 1000]), np.array([0.1, 0.375, 0.6, 0.9])
+    return plots.calibration(pixels, predicted, np.array([0.2, 0.375, 0.5, 0.8]), np.array([0.01, 0, 0.03, 0.02]))
+
+
 ALL = [
+    draw_loss_histogram,
+    draw_kl_per_latent,
+    draw_calibration,
     draw_learning_curves,
     draw_reconstructions,
     draw_samples,
@@ -357,3 +379,30 @@ def test_loss_per_class_shows_95_percent_intervals_of_the_sum() -> None:
     (intervals,) = (lines for lines in axes.collections if len(lines.get_segments()) == CLASSES)
     low, high = intervals.get_segments()[-1][:, 0]
     assert (low, high) == pytest.approx((350 - 1.96 * 2, 350 + 1.96 * 2))
+
+
+def test_the_loss_histogram_counts_every_image_and_shows_the_worst_first() -> None:
+    histogram, *worst = draw_loss_histogram().axes
+    assert sum(patch.get_height() for patch in histogram.patches) == 30
+    assert [int(shown(axes)[0, 0]) for axes in worst] == list(range(29, 19, -1))
+    assert worst[0].get_title() == "390 nats"
+    assert worst[0].get_xlabel() == CLASS_NAMES[29 % CLASSES]
+    (legend,) = [text.get_texts() for text in [histogram.get_legend()] if text]
+    assert [text.get_text() for text in legend] == ["mean: 245.0", "median: 245.0"]
+
+
+def test_kl_per_latent_shows_latents_by_falling_kl_and_which_are_active() -> None:
+    (axes,) = draw_kl_per_latent().axes
+    assert tick_labels(axes, "x") == ["1", "3", "0", "2"]
+    active, other = [bars for bars in axes.containers if isinstance(bars, BarContainer)]
+    assert [bar.get_height() for bar in active] == [3.0, 1.0, 0.5]
+    assert [bar.get_height() for bar in other] == [0.0]
+    assert (active.get_label(), other.get_label()) == ("active: 3", "not active: 1")
+
+
+def test_calibration_shows_the_intervals_that_have_pixels() -> None:
+    upper, lower = draw_calibration().axes
+    observed = upper.lines[1]
+    assert observed.get_xdata().tolist() == [0.1, 0.6, 0.9]
+    assert observed.get_ydata().tolist() == [0.2, 0.5, 0.8]
+    assert [bar.get_height() for bar in lower.patches] == [100, 0, 10, 1000]

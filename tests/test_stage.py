@@ -260,7 +260,16 @@ def test_run_record_tells_what_only_this_run_knows(sample: Sample) -> None:
     """)
     assert sample.run().returncode == 0
     record = sample.json(PATHS["record"])
-    names = ("h5py", "keras", "matplotlib", "numpy", "tensorflow", "tensorflow-datasets")
+    names = (
+        "h5py",
+        "keras",
+        "matplotlib",
+        "numpy",
+        "scikit-learn",
+        "scipy",
+        "tensorflow",
+        "tensorflow-datasets",
+    )
     assert record["packages"] == {name: metadata.version(name) for name in names}
     assert record["python"] == platform.python_version()
     assert record["instruction_set"] == instruction_set()

@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vae.statistics import GRID_NATS, losses_of, mean_and_error, on_grid, summarise
+from vae.statistics import (
+    GRID_NATS,
+    error_over_draws,
+    losses_of,
+    mean_and_error,
+    on_grid,
+    over_draws,
+    summarise,
+    summarise_gap,
+)
 
 Figures = dict[str, NDArray[Any]]
 
@@ -24,6 +33,10 @@ def figures() -> Figures:
     return {
         "gray_reconstruction_nats": np.array([1, 2, 3], np.float32),
         "gray_kl_nats": np.array([5, 4, 3], np.float32),
+        **{f"gray_{loss}_mc_nats": np.full(3, 0.5, np.float32) for loss in ("reconstruction", "kl", "elbo")},
+        "binarised_reconstruction_mc_nats": np.array([2, 1, 2], np.float32),
+        "binarised_kl_mc_nats": np.zeros(3, np.float32),
+        "binarised_elbo_mc_nats": np.array([6, 6, 7], np.float32),
         "binarised_reconstruction_nats": np.array([10, 20, 60], np.float32),
         "binarised_kl_nats": np.array([1, 1, 1], np.float32),
         "binarised_nll_nats": np.array([9, 19, 53], np.float32),
@@ -99,8 +112,9 @@ def test_a_summary_holds_the_mean_and_error_of_each_loss_of_each_kind_of_targets
     summary = summarise(figures)
     names = {"reconstruction_nats", "kl_nats", "elbo_nats"}
     assert set(summary) == {"gray", "binarised"}
-    assert set(summary["gray"]) == names | {f"{name}_se" for name in names}
-    more = {"nll_nats", "nll_nats_se", "nll_nats_mc", "nll_samples"}
+    endings = ("", "_se", "_mc")
+    assert set(summary["gray"]) == {f"{name}{ending}" for name in names for ending in endings}
+    more = {f"{name}{ending}" for name in ("nll_nats", "nll_bits_per_dim") for ending in endings} | {"nll_samples"}
     assert set(summary["binarised"]) == set(summary["gray"]) | more
     assert summary["gray"]["kl_nats"] == 4
     assert summary["binarised"]["elbo_nats"] == -31
@@ -119,3 +133,64 @@ def test_the_likelihood_has_an_error_over_images_and_one_over_draws(figures: Fig
     assert binarised["nll_nats_se"] == pytest.approx(math.sqrt(((9 - 27) ** 2 + (19 - 27) ** 2 + (53 - 27) ** 2) / 6))
     assert binarised["nll_nats_mc"] == pytest.approx(5 / 3)  # sqrt(3^2 + 0^2 + 4^2) / 3
     assert binarised["nll_samples"] == 7
+
+
+def test_bits_per_dimension_are_those_of_fair_coins() -> None:
+    """An image whose pixels are fair coins has one bit a pixel."""
+    fair = np.full(3, 784 * math.log(2), np.float32)
+    zeros = np.zeros(3, np.float32)
+    terms = {f"{targets}_{loss}_nats": zeros for targets in ("gray", "binarised") for loss in ("reconstruction", "kl")}
+    errors = {
+        f"{targets}_{loss}_mc_nats": fair
+        for targets in ("gray", "binarised")
+        for loss in ("reconstruction", "kl", "elbo", "nll")
+    }
+    figures = {**terms, **errors, "binarised_nll_nats": fair, "binarised_nll_samples": np.array(1)}
+    binarised = summarise(figures)["binarised"]
+    assert binarised["nll_bits_per_dim"] == pytest.approx(1)
+    assert binarised["nll_bits_per_dim_se"] == 0
+    assert binarised["nll_bits_per_dim_mc"] == pytest.approx(1 / math.sqrt(3))
+
+
+def test_the_error_over_draws_of_each_term_is_its_own(figures: Figures) -> None:
+    binarised = summarise(figures)["binarised"]
+    assert binarised["reconstruction_nats_mc"] == pytest.approx(1)  # sqrt(2^2 + 1^2 + 2^2) / 3
+    assert binarised["kl_nats_mc"] == 0
+    assert binarised["elbo_nats_mc"] == pytest.approx(11 / 3)  # sqrt(6^2 + 6^2 + 7^2) / 3
+
+
+def test_errors_over_images_and_over_draws_are_those_of_a_bootstrap() -> None:
+    generator = np.random.default_rng(0)
+    images = generator.gamma(4, 60, 300).astype(np.float32)
+    error = mean_and_error(images)[1]
+    resampled = [images[generator.integers(0, 300, 300)].mean() for _ in range(3000)]
+    assert error == pytest.approx(np.std(resampled), rel=0.1)
+
+    nats = generator.normal(images, generator.uniform(1, 9, 300), (8, 300)).astype(np.float32)
+    mean, errors = over_draws(nats)
+    np.testing.assert_allclose(mean, nats.mean(axis=0), rtol=1e-6)
+    picks = generator.integers(0, 8, (3000, 8, 300))
+    again = np.take_along_axis(nats[None], picks, axis=1).mean(axis=(1, 2))
+    assert error_over_draws(errors) == pytest.approx(again.std() * math.sqrt(8 / 7), rel=0.1)
+
+
+def test_the_gap_has_two_parts_that_make_it_up() -> None:
+    figures = {
+        "binarised_nll_nats": np.array([10, 20, 99], np.float32),
+        "binarised_nll_mc_nats": np.array([0.3, 0.0, 9.9], np.float32),
+    }
+    refined = {
+        "elbo_nats": np.array([-15, -23], np.float32),
+        "refined_elbo_nats": np.array([-12, -22], np.float32),
+        "elbo_mc_nats": np.array([0.4, 0.0], np.float32),
+        "refined_elbo_mc_nats": np.array([0.0, 0.8], np.float32),
+        "amortisation_mc_nats": np.array([0.6, 0.8], np.float32),
+    }
+    gap = summarise_gap(figures, refined)
+    assert gap["images"] == 2
+    assert (gap["elbo_to_nll_nats"], gap["amortisation_nats"], gap["approximation_nats"]) == (4, 2, 2)
+    assert gap["amortisation_nats_se"] == pytest.approx(1)  # of 3 and 1
+    assert gap["approximation_nats_se"] == 0
+    assert gap["elbo_to_nll_nats_mc"] == pytest.approx(0.25)  # hypot(0.3, 0.4) / 2
+    assert gap["amortisation_nats_mc"] == pytest.approx(0.5)  # hypot(0.6, 0.8) / 2
+    assert gap["approximation_nats_mc"] == pytest.approx(math.hypot(0.3, 0.8) / 2)

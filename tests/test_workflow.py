@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from pipeline.errors import StageError
 from pipeline.params import load_params
-from workflow import tolerance
+from workflow import seeds, tolerance
 from workflow.experiment import overrides
 from workflow.presets import preset_names, read_preset, run_digest, write_params
 from workflow.tolerance import TOLERANCE_NATS, flatten, largest_difference
@@ -20,6 +20,8 @@ from workflow.working_copy import working_copy
 
 SUMMARY = (sys.executable, "-m", "workflow.summary")
 EXPERIMENT = (sys.executable, "-m", "workflow.experiment")
+SEEDS = (sys.executable, "-m", "workflow.seeds")
+STALE_SEEDS = (sys.executable, "-c", "from workflow import seeds; print(seeds.stale())")
 STALE = (sys.executable, "-c", "from workflow.presets import stale_presets; print(stale_presets())")
 
 
@@ -150,6 +152,8 @@ def test_the_digest_of_a_run_is_of_what_metrics_follow_from() -> None:
     drawn = params.model_copy(update={"figures": params.figures.model_copy(update={"seed": 99})})
     trained = params.model_copy(update={"train": params.train.model_copy(update={"seed": 99})})
     assert run_digest(drawn) == digest
+    read = params.model_copy(update={"represent": params.represent.model_copy(update={"iterations": 9})})
+    assert run_digest(read) == digest
     assert run_digest(trained) != digest
 
 
@@ -180,3 +184,45 @@ def test_a_working_copy_runs_from_the_cache_and_leaves_the_project_alone(
         assert Project(copy).tracked_results() == results
     assert project.tracked_results() == results
     assert project.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_the_spread_over_runs_is_that_of_their_metrics() -> None:
+    runs = [
+        {"test": {"nll_nats": nll, "nll_nats_se": 1.0, "nll_samples": 5, "active_units": units}}
+        for nll, units in ((225.0, 3), (227.0, 4), (229.0, 8))
+    ]
+    spread = seeds.spreads(runs)["test"]
+    assert set(spread) == {"nll_nats", "active_units"}
+    assert spread["nll_nats"] == {"mean": 227.0, "deviation": 2.0, "lowest": 225.0, "highest": 229.0}
+    assert (spread["active_units"]["mean"], spread["active_units"]["lowest"]) == (5, 3)
+
+
+def test_seeds_are_run_once_as_experiments_and_recorded(project: Project) -> None:
+    metrics = json.loads((project.folder / "metrics/evaluation.json").read_text())
+    done = project.run(*SEEDS, "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = json.loads((project.folder / "metrics/seeds.json").read_text())
+    assert record["seeds"] == [1, 2]
+    found = record["metrics"]["evaluation"]["test"]["gray"]["elbo_nats"]
+    assert found["lowest"] < found["highest"]
+    assert any(found[end] == pytest.approx(metrics["test"]["gray"]["elbo_nats"]) for end in ("lowest", "highest"))
+    assert {"representation", "outliers", "samples"} < set(record["metrics"])
+    assert json.loads((project.folder / "metrics/evaluation.json").read_text()) == metrics
+    assert "seed-2-" in project.run("dvc", "exp", "show", "--csv").stdout
+    assert project.run(*STALE_SEEDS).stdout.strip() == "False"
+
+    again = project.run(*SEEDS, "2")
+    assert again.returncode == 0
+    assert "seed 2" not in again.stdout
+    project.set_params({"train": {"seed": 9}})
+    assert project.run(*STALE_SEEDS).stdout.strip() == "False"
+    project.set_params({"represent": {"iterations": 9}})
+    assert project.run(*STALE_SEEDS).stdout.strip() == "True"
+
+
+@pytest.mark.parametrize("count", ["1", "0", "-3", "many", ""])
+def test_a_count_of_seeds_that_has_no_spread_is_refused(project: Project, count: str) -> None:
+    done = project.run(*SEEDS, "--", count)
+    assert done.returncode == 1
+    assert f"N = {count!r}: it should be a number of seeds, 2 or more" in done.stderr
+    assert not (project.folder / "metrics/seeds.json").exists()

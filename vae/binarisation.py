@@ -27,7 +27,7 @@ def published_draw(
     return first, generator.binomial(1, test).astype(np.uint8)
 
 
-def seeded_draw(images: NDArray[np.float64], seed: int) -> NDArray[np.uint8]:
+def seeded_draw(images: NDArray[np.floating], seed: int) -> NDArray[np.uint8]:
     """A draw of our own, for validation images that are not those of the published split.
 
     Args:

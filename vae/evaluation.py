@@ -1,7 +1,8 @@
 """Estimates of the evidence lower bound and of the likelihood, image by image."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +11,12 @@ from numpy.typing import NDArray
 
 from vae.model import VAE
 from vae.noise import evaluation_draw, evaluation_noise, importance_noise
-from vae.objective import bernoulli_nll, reparameterise, sampled_kl
+from vae.objective import reparameterise, sampled_kl
 
 Array = NDArray[np.float32]
 
 #: Images whose importance-weighted draws share one stream of noise, and draws of each in one compiled call.
-_IMPORTANCE_IMAGES, _IMPORTANCE_DRAWS = 250, 20
+_IMPORTANCE_IMAGES, _IMPORTANCE_DRAWS = 50, 100
 
 
 @dataclass(frozen=True)
@@ -35,18 +36,20 @@ class Likelihood:
     samples: int  # draws per image that were taken
 
 
-def information_per_latent(posterior: Posterior) -> Array:
-    """Mean KL of q(z_j|x) from the Gaussian with the moments of the aggregate posterior, for each latent j.
+def kl_per_latent(posterior: Posterior) -> Array:
+    """KL of q(z_j|x) from the Gaussian with the moments of the aggregate posterior, for each image and latent j.
 
-    It is the mutual information of image and latent plus the KL of the aggregate posterior from that Gaussian
-    (Hoffman and Johnson 2016), so an upper bound of the information, whatever the prior.
+    Its mean over images is the mutual information of image and latent plus the KL of the aggregate posterior from that
+    Gaussian (Hoffman and Johnson 2016), so an upper bound of the information, whatever the prior.
 
     Returns:
-        (latent,) float32, nats.
+        (count, latent) float32, nats.
     """
     mean, log_var = posterior.mean.astype(np.float64), posterior.log_var.astype(np.float64)
-    variance = mean.var(axis=0) + np.exp(log_var).mean(axis=0)
-    return (0.5 * (np.log(variance) - log_var.mean(axis=0))).astype(np.float32)
+    centred, own = mean - mean.mean(axis=0), np.exp(log_var)
+    variance = np.square(centred).mean(axis=0) + own.mean(axis=0)
+    kl = 0.5 * (np.log(variance) - log_var + (own + np.square(centred)) / variance - 1)
+    return kl.astype(np.float32)
 
 
 def _ignore(images: int) -> None:
@@ -57,7 +60,13 @@ class Evaluator:
     """Runs a VAE over arrays, a batch a call."""
 
     def __init__(
-        self, vae: VAE, batch_size: int, advance: Callable[[int], None] = _ignore, *, jit_compile: bool = False
+        self,
+        vae: VAE,
+        batch_size: int,
+        advance: Callable[[int], None] = _ignore,
+        *,
+        jit_compile: bool = False,
+        workers: int = 1,
     ) -> None:
         """Prepares evaluation.
 
@@ -66,10 +75,13 @@ class Evaluator:
             batch_size: Images per call; changes speed and memory only.
             advance: Called with the number of draws done, for progress.
             jit_compile: Whether XLA compiles the draws of `likelihood`.
+            workers: Parts of the images whose draws of `likelihood` are made at the same time; changes speed and memory
+                only. As many as processors leave none of them idle in work that is too small to be split.
         """
         self._vae = vae
         self._batch_size = batch_size
         self._advance = advance
+        self._workers = workers
         self._draw = tf.function(self._importance_draws, jit_compile=jit_compile)
 
     def encode(self, images: Array) -> Posterior:
@@ -81,17 +93,27 @@ class Evaluator:
         """Probability of each pixel of draws of the prior, (count, 28, 28) float32, from standard normal `noise`."""
         return np.concatenate([self._decode(self._vae.from_noise(tf.constant(noise[p]))) for p in self._parts(noise)])
 
+    def draws(self, noise: Array, uniform: Array) -> Array:
+        """Binary images drawn from the model, (count, 28, 28) float32.
+
+        Args:
+            noise: (count, latent) float32, standard normal; makes the latents.
+            uniform: (count, 28, 28) float32, uniform on [0, 1); makes the pixels.
+        """
+        arrays = ((tf.constant(noise[part]), tf.constant(uniform[part])) for part in self._parts(noise))
+        return np.concatenate([self._images(*pair) for pair in arrays])
+
     def decode(self, latents: Array) -> Array:
         """Probability of each pixel, (count, 28, 28) float32, given `latents`, (count, latent) float32."""
         return np.concatenate([self._decode(tf.constant(latents[part])) for part in self._parts(latents)])
 
     def terms(self, images: Array, posterior: Posterior, *, seed: int, samples: int) -> tuple[Array, Array]:
-        """Reconstruction loss E_q[-log p(x|z)] and KL(q(z|x) || p(z)) of each image, from `samples` draws of q(z|x).
+        """Reconstruction loss -log p(x|z) and KL(q(z|x) || p(z)) of each image, by each of `samples` draws of q(z|x).
 
-        Unbiased (Kingma and Welling 2014, equations 6 and 7); the KL from a standard normal prior is exact. The
-        noise belongs to seed, draw and image, so that the batch in which an image is evaluated does not change it.
-        Gray targets stand for the binary images drawn from them: the loss of independent pixels is the mean over
-        these in closed form, that of an autoregressive decoder is the loss of one for each draw of q(z|x).
+        Their means over draws are unbiased (Kingma and Welling 2014, equations 6 and 7); the KL from a standard normal
+        prior is exact. The noise belongs to seed, draw and image, so that the batch in which an image is evaluated does
+        not change it. Gray targets stand for the binary images drawn from them: the loss of independent pixels is the
+        mean over these in closed form, that of an autoregressive decoder is the loss of one for each draw of q(z|x).
 
         Args:
             images: (count, 28, 28) float32 in [0, 1], the targets.
@@ -100,20 +122,47 @@ class Evaluator:
             samples: Draws per image.
 
         Returns:
-            Reconstruction loss and KL, each (count,) float32, nats per image.
+            Reconstruction loss and KL, each (samples, count) float32, nats per image.
         """
-        total = np.zeros((2, len(images)), np.float64)
+        terms = np.empty((2, samples, len(images)), np.float32)
         for sample in range(samples):
             noise = evaluation_noise(len(images), self._vae.latent_dim, seed, sample)
             targets = evaluation_draw(images, seed, sample).numpy() if self._vae.autoregressive else images
             for part in self._parts(images):
                 arrays = (targets[part], posterior.mean[part], posterior.log_var[part], noise[part])
-                total[:, part] += self._terms(*map(tf.constant, arrays))
+                terms[:, sample, part] = self._terms(*map(tf.constant, arrays))
                 self._advance(len(images[part]))
-        reconstruction, kl = (total / samples).astype(np.float32)
+        reconstruction, kl = terms
         return reconstruction, kl
 
+    def predictions(self, images: Array, posterior: Posterior, *, seed: int) -> Array:
+        """Probability of each pixel given one draw of q(z|x) and, by an autoregressive decoder, the earlier pixels.
+
+        It is the draw that `terms` takes first.
+
+        Args:
+            images: (count, 28, 28) float32, binary.
+            posterior: Of the images that the encoder saw.
+            seed: Of the latent noise.
+
+        Returns:
+            (count, 28, 28) float32.
+        """
+        noise = evaluation_noise(len(images), self._vae.latent_dim, seed, 0)
+        arrays = (images, posterior.mean, posterior.log_var, noise)
+        return np.concatenate(
+            [self._predictions(*(tf.constant(a[part]) for a in arrays)) for part in self._parts(images)]
+        )
+
     def likelihood(self, images: Array, posterior: Posterior, *, seed: int, samples: int) -> Likelihood:
+        """The estimates of `likelihoods`, of all images in one."""
+        parts = list(self.likelihoods(images, posterior, seed=seed, samples=samples))
+        nll = np.concatenate([part.nll for part in parts])
+        return Likelihood(nll, np.concatenate([part.monte_carlo_error for part in parts]), parts[0].samples)
+
+    def likelihoods(
+        self, images: Array, posterior: Posterior, *, seed: int, samples: int, done: int = 0
+    ) -> Iterator[Likelihood]:
         """Minus log of the mean importance weight p(x, z) / q(z|x) over `samples` draws of q(z|x) for each image.
 
         Its expectation is an upper bound of -log p(x) that falls with the draws; with one draw it is the
@@ -126,23 +175,32 @@ class Evaluator:
             posterior: Of the images that the encoder saw.
             seed: Of the latent noise.
             samples: Draws per image, K.
+            done: Images from the first on that earlier yields had; theirs are not made again.
+
+        Yields:
+            Estimates of the next few images.
         """
-        sums, squares, taken = [], [], 0
-        for number, start in enumerate(range(0, len(images), _IMPORTANCE_IMAGES)):
+
+        def estimate(start: int) -> Likelihood:
             part = slice(start, start + _IMPORTANCE_IMAGES)
-            arrays = [_filled(array[part]) for array in (images, posterior.mean, posterior.log_var)]
-            log_sum = log_square = tf.fill((_IMPORTANCE_IMAGES,), -math.inf)
-            taken = 0
-            while taken < samples:
-                draws = min(_IMPORTANCE_DRAWS, samples - taken)
-                log_sum, log_square = self._draw(
-                    *arrays, log_sum, log_square, tf.constant([seed, number]), tf.constant(taken), tf.constant(draws)
-                )
-                taken += draws
-                self._advance(len(images[part]) * draws)
-            sums.append(log_sum.numpy()[: len(images[part])])
-            squares.append(log_square.numpy()[: len(images[part])])
-        log_sum, log_square = np.concatenate(sums).astype(np.float64), np.concatenate(squares).astype(np.float64)
+            stream = tf.constant([seed, start // _IMPORTANCE_IMAGES])
+            return self._likelihood(images[part], posterior.mean[part], posterior.log_var[part], stream, samples)
+
+        with ThreadPoolExecutor(self._workers) as pool:
+            for part in pool.map(estimate, range(done, len(images), _IMPORTANCE_IMAGES)):
+                self._advance(len(part.nll) * samples)
+                yield part
+
+    def _likelihood(self, images: Array, mean: Array, log_var: Array, stream: tf.Tensor, samples: int) -> Likelihood:
+        """The estimates of one part of the images."""
+        arrays = [_filled(array) for array in (images, mean, log_var)]
+        sums = [tf.fill((_IMPORTANCE_IMAGES,), -math.inf)] * 2
+        taken = 0
+        while taken < samples:
+            draws = min(_IMPORTANCE_DRAWS, samples - taken)
+            sums = self._draw(*arrays, *sums, stream, tf.constant(taken), tf.constant(draws))
+            taken += draws
+        log_sum, log_square = (logs.numpy()[: len(images)].astype(np.float64) for logs in sums)
         relative_variance = np.maximum(np.exp(log_square - 2 * log_sum) - 1 / taken, 0)
         nll = math.log(taken) - log_sum
         return Likelihood(nll.astype(np.float32), np.sqrt(relative_variance).astype(np.float32), taken)
@@ -159,10 +217,18 @@ class Evaluator:
         return self._vae.decode(latents)
 
     @tf.function
+    def _images(self, noise: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
+        return self._vae.draw(self._vae.from_noise(noise), uniform)
+
+    @tf.function
     def _terms(self, targets: tf.Tensor, mean: tf.Tensor, log_var: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
         latent = reparameterise(mean, log_var, noise)
-        nll = bernoulli_nll(self._vae.logits(latent, targets), targets)
+        nll = self._vae.reconstruction_loss(latent, targets)
         return tf.stack([nll, self._vae.kl(mean, log_var, noise, latent)])
+
+    @tf.function
+    def _predictions(self, images: tf.Tensor, mean: tf.Tensor, log_var: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
+        return tf.sigmoid(self._vae.logits(reparameterise(mean, log_var, noise), images))
 
     def _importance_draws(
         self,
@@ -180,7 +246,7 @@ class Evaluator:
         while sample < first + count:  # XLA would compile anew for every bound of a tf.range
             noise = importance_noise(_IMPORTANCE_IMAGES, self._vae.latent_dim, stream, sample)
             latent = reparameterise(mean, log_var, noise)
-            nll = bernoulli_nll(self._vae.logits(latent, targets), targets)
+            nll = self._vae.reconstruction_loss(latent, targets)
             log_weight = -(nll + sampled_kl(log_var, noise, self._vae.log_prior(latent)))
             log_sum = tf.reduce_logsumexp(tf.stack([log_sum, log_weight]), axis=0)
             log_square = tf.reduce_logsumexp(tf.stack([log_square, 2 * log_weight]), axis=0)

@@ -32,7 +32,17 @@ class Plane:
 
 def active_latents(mean: Array) -> NDArray[np.bool_]:
     """Which latents are active, (latent,) bool, from the posterior means (count, latent)."""
-    return np.var(mean, axis=0, dtype=np.float64) > ACTIVE_VARIANCE
+    variance, _ = variance_of_means(mean)
+    return variance > ACTIVE_VARIANCE
+
+
+def variance_of_means(mean: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Variance over images of the posterior means (count, latent), and its standard error; two of (latent,).
+
+    The error is that of a sample variance, sqrt((m4 - v^2) / n), whatever the distribution.
+    """
+    squares = np.square(mean - mean.mean(axis=0, dtype=np.float64))
+    return squares.mean(axis=0), squares.std(axis=0) / np.sqrt(len(mean))
 
 
 def principal_plane(mean: Array, log_var: Array) -> Plane:

@@ -2,7 +2,7 @@
 
 import importlib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from vae import architectures, priors
 from vae.autoregression import autoregressive
-from vae.objective import gaussian_kl, sampled_kl, standard_normal_log_prob
+from vae.objective import bernoulli_nll, gaussian_kl, sampled_kl, standard_normal_log_prob
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,21 @@ class VAE:
         """
         return self.decoder([latent, images] if self.autoregressive else latent, training=training)
 
+    def reconstruction_loss(self, latent: tf.Tensor, targets: tf.Tensor, *, training: bool = False) -> tf.Tensor:
+        """-log p(x|z) of Bernoulli pixels, (batch,) float32, nats per image.
+
+        Args:
+            latent: (batch, latent) float32.
+            targets: (batch, 28, 28) float32, binary; or gray, for a decoder of independent pixels.
+            training: Whether layers that know a training mode are in it.
+        """
+        return bernoulli_nll(self.logits(latent, targets, training=training), targets)
+
     def decode(self, latent: tf.Tensor) -> tf.Tensor:
         """Probability of each pixel given the latents alone.
 
         An autoregressive decoder is given the probabilities of earlier pixels in place of their draws, which
-        approximates the mean over these. As each pass makes final the pixels whose earlier ones were, it ends when
-        nothing changes any more, whatever the order.
+        approximates the mean over these.
 
         Args:
             latent: (batch, latent) float32.
@@ -81,14 +90,34 @@ class VAE:
         Returns:
             (batch, 28, 28) float32.
         """
+        return self._settled(latent, lambda probabilities: probabilities)
+
+    def draw(self, latent: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
+        """A binary image drawn from p(x|z), exactly, also by an autoregressive decoder.
+
+        Args:
+            latent: (batch, latent) float32.
+            uniform: (batch, 28, 28) float32, uniform on [0, 1): a pixel is 1 where it is below its probability.
+
+        Returns:
+            (batch, 28, 28) float32, 0 or 1.
+        """
+        return self._settled(latent, lambda probabilities: tf.cast(uniform < probabilities, tf.float32))
+
+    def _settled(self, latent: tf.Tensor, pixels: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+        """The image whose pixels are what `pixels` makes of their probabilities given the latents and that image.
+
+        Each pass makes final the pixels whose earlier ones were, so it ends when nothing changes any more, whatever
+        the order.
+        """
         if not self.autoregressive:
-            return tf.sigmoid(self.decoder(latent))
+            return pixels(tf.sigmoid(self.decoder(latent)))
         image = tf.zeros((tf.shape(latent)[0], *self.decoder.output.shape[1:]))
         changed = tf.constant(True)
         while changed:
-            decoded = tf.sigmoid(self.logits(latent, image))
-            changed = tf.reduce_any(tf.abs(decoded - image) > 0)  # so a nan, of spoilt weights, is no change
-            image = decoded
+            settled = pixels(tf.sigmoid(self.logits(latent, image)))
+            changed = tf.reduce_any(tf.abs(settled - image) > 0)  # so a nan, of spoilt weights, is no change
+            image = settled
         return image
 
     def log_prior(self, latent: tf.Tensor) -> tf.Tensor:

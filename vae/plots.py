@@ -204,6 +204,86 @@ def loss_per_class(rows: Mapping[str, Mapping[str, float]]) -> Figure:
     return figure
 
 
+def loss_histogram(nll: Array, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Figure:
+    """How the NLL of images is distributed, with the images that have the highest.
+
+    Args:
+        nll: (count,) nats of each binarised test image.
+        images: (count, 28, 28) uint8, the gray images that these were drawn from.
+        labels: (count,) class of each image.
+    """
+    worst = np.argsort(-nll, kind="stable")[: len(CLASS_NAMES)]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(11, 5.2), layout="constrained")
+        grid = figure.add_gridspec(2, len(worst), height_ratios=(2.4, 1))
+        axes = figure.add_subplot(grid[0, :])
+        axes.hist(nll, bins=80, color=TRAINING)
+        for value, name, style in ((float(nll.mean()), "mean", "-"), (float(np.median(nll)), "median", "--")):
+            axes.axvline(value, color=VALIDATION, linestyle=style, label=f"{name}: {value:.1f}")
+        axes.set(title="NLL of the binarised test images", xlabel="nats", ylabel="images")
+        axes.legend()
+        for place, image in enumerate(worst):
+            small = figure.add_subplot(grid[1, place])
+            _show(small, images[image])
+            small.set_title(f"{nll[image]:.0f} nats", fontsize=9)
+            small.set_xlabel(CLASS_NAMES[labels[image]], fontsize=9)
+        figure.supxlabel("The images with the highest NLL, before they were binarised", fontsize=10)
+    return figure
+
+
+def kl_per_latent(kl: Array, error: Array, active: NDArray[np.bool_]) -> Figure:
+    """KL of each latent, highest first.
+
+    Args:
+        kl: (latent,) nats, mean over images of the KL of q(z_j|x) from the aggregate posterior's Gaussian.
+        error: (latent,) its standard error over images.
+        active: (latent,) whether the latent is active.
+    """
+    order = np.argsort(-kl, kind="stable")
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(11, 3.8), layout="constrained")
+        axes = figure.subplots()
+        places = np.arange(len(order))
+        for chosen, colour, name in ((active[order], TRAINING, "active"), (~active[order], FLOOR, "not active")):
+            rows = order[chosen]
+            if rows.size:
+                label = f"{name}: {rows.size}"
+                axes.bar(places[chosen], kl[rows], yerr=1.96 * error[rows], color=colour, capsize=2, label=label)
+        axes.set_xticks(places, [str(latent) for latent in order], fontsize=7 if len(order) > 30 else 10)
+        axes.set(
+            title="KL of each latent from the aggregate posterior's Gaussian, binarised test images",
+            xlabel="latent",
+            ylabel="nats per image",
+        )
+        axes.grid(axis="x", visible=False)
+        axes.legend()
+    return figure
+
+
+def calibration(pixels: NDArray[np.int64], predicted: Array, observed: Array, error: Array) -> Figure:
+    """Observed frequency of ones against the predicted probability, and how many pixels have it.
+
+    Args:
+        pixels: (bins,) pixels by predicted probability.
+        predicted: (bins,) mean predicted probability.
+        observed: (bins,) share of ones.
+        error: (bins,) its standard error over images.
+    """
+    some = pixels > 0
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 6.6), layout="constrained")
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        upper.plot([0, 1], [0, 1], color=FLOOR, linestyle=":", label="calibrated")
+        upper.errorbar(
+            predicted[some], observed[some], 1.96 * error[some], color=TRAINING, marker=".", capsize=2, label="observed"
+        )
+        upper.set(title="Calibration of pixels, binarised test images", ylabel="share of ones")
+        upper.legend()
+        lower.bar((np.arange(len(pixels)) + 0.5) / len(pixels), pixels, 0.9 / len(pixels), color=TRAINING)
+        lower.set(yscale="log", xlabel="predicted probability", ylabel="pixels")
+    return figure
+
+
 def axis_names(plane: Plane) -> tuple[str, str]:
     """What the axes of `plane` are, for labels."""
     if len(plane.origin) == 1:

@@ -1,19 +1,20 @@
 """Means over images, with their errors, from figures of each image."""
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vae.fashion_mnist import IMAGE_SHAPE
+
 #: Figures of an image are multiples of this many nats: far below their noise, and small when compressed.
 GRID_NATS = 2.0**-7
 
-TARGETS = ("gray", "binarised")
-TERMS = ("reconstruction", "kl")
-NLL = "binarised_nll_nats"
+#: Nats of an image that are one bit for each of its pixels.
+NATS_PER_BIT_PER_DIM = math.prod(IMAGE_SHAPE) * math.log(2)
 
-#: Endings of names of metrics that are no means of nats: errors over images and over draws, and counts of draws.
-NOT_MEANS = ("_se", "_mc", "_samples")
+TARGETS = ("gray", "binarised")
 
 
 def on_grid(nats: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -24,10 +25,29 @@ def on_grid(nats: NDArray[np.float32]) -> NDArray[np.float32]:
     return (np.round(nats / GRID_NATS) * GRID_NATS).astype(np.float32)
 
 
-def mean_and_error(nats: NDArray[np.floating]) -> tuple[float, float]:
+def mean_and_error(values: NDArray[np.floating]) -> tuple[float, float]:
     """Mean over images and its standard error, s / sqrt(n) with the sample deviation s, (count,) to two floats."""
-    values = nats.astype(np.float64)
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(values.size))
+    exact = values.astype(np.float64)
+    return float(exact.mean()), float(exact.std(ddof=1) / np.sqrt(exact.size))
+
+
+def over_draws(nats: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean over draws and its standard error, s / sqrt(n), of each image.
+
+    Args:
+        nats: (draws, count), two draws or more.
+
+    Returns:
+        Two of (count,) float32.
+    """
+    exact = nats.astype(np.float64)
+    mean, error = exact.mean(axis=0), exact.std(axis=0, ddof=1) / np.sqrt(len(exact))
+    return mean.astype(np.float32), error.astype(np.float32)
+
+
+def error_over_draws(errors: NDArray[np.floating]) -> float:
+    """Standard error over draws of a mean over images whose draws are independent, from each image's, (count,)."""
+    return float(np.sqrt(np.square(errors.astype(np.float64)).sum()) / errors.size)
 
 
 def losses_of(figures: dict[str, NDArray[Any]], targets: str) -> dict[str, NDArray[np.float32]]:
@@ -36,22 +56,51 @@ def losses_of(figures: dict[str, NDArray[Any]], targets: str) -> dict[str, NDArr
     Reconstruction loss, KL and ELBO, which is the bound itself, so negative: -(reconstruction loss + KL); and for
     binarised targets, which alone have a likelihood, the NLL.
     """
-    reconstruction, kl = (figures[f"{targets}_{term}_nats"] for term in TERMS)
+    reconstruction, kl = (figures[f"{targets}_{term}_nats"] for term in ("reconstruction", "kl"))
     losses = {"reconstruction_nats": reconstruction, "kl_nats": kl, "elbo_nats": -(reconstruction + kl)}
-    return losses | ({"nll_nats": figures[NLL]} if targets == "binarised" else {})
+    return losses | ({"nll_nats": figures["binarised_nll_nats"]} if targets == "binarised" else {})
 
 
 def summarise(figures: dict[str, NDArray[Any]]) -> dict[str, dict[str, float]]:
-    """For gray and for binarised targets, the mean of each loss and its standard error over images (`_se`).
+    """For gray and for binarised targets, the mean of each loss, its error over images (`_se`) and over draws (`_mc`).
 
-    Of the NLL also the error over draws (`_mc`) and the draws per image (`nll_samples`).
+    The NLL also in bits per dimension, with the draws per image (`nll_samples`).
     """
     summary: dict[str, dict[str, float]] = {}
     for targets in TARGETS:
         summary[targets] = {}
         for name, nats in losses_of(figures, targets).items():
-            summary[targets][name], summary[targets][f"{name}_se"] = mean_and_error(nats)
-    errors = figures["binarised_nll_mc_nats"].astype(np.float64)
-    summary["binarised"]["nll_nats_mc"] = float(np.sqrt(np.square(errors).sum()) / errors.size)
-    summary["binarised"]["nll_samples"] = int(figures["binarised_nll_samples"])
+            mean, error = mean_and_error(nats)
+            over = error_over_draws(figures[f"{targets}_{name.removesuffix('_nats')}_mc_nats"])
+            summary[targets] |= {name: mean, f"{name}_se": error, f"{name}_mc": over}
+    binarised = summary["binarised"]
+    for ending in ("", "_se", "_mc"):
+        binarised[f"nll_bits_per_dim{ending}"] = binarised[f"nll_nats{ending}"] / NATS_PER_BIT_PER_DIM
+    binarised["nll_samples"] = int(figures["binarised_nll_samples"])
     return summary
+
+
+def summarise_gap(figures: dict[str, NDArray[Any]], refined: dict[str, NDArray[Any]]) -> dict[str, float]:
+    """The gap from ELBO to log-likelihood of binarised images, with its errors over images and over draws.
+
+    It is the amortisation gap, which the encoder loses against the best diagonal Gaussian of each image, and the
+    approximation gap, which that one loses against the true posterior (Cremer et al. 2018, equation 7). The
+    log-likelihood is minus the importance-weighted NLL, a lower bound, so the approximation gap is one too.
+
+    Args:
+        figures: Of each image, (count,) each.
+        refined: elbo_nats, refined_elbo_nats and the error of their difference over draws of the first images.
+    """
+    count = len(refined["elbo_nats"])
+    elbo, best = refined["elbo_nats"], refined["refined_elbo_nats"]
+    log_likelihood, nll_error = -figures["binarised_nll_nats"][:count], figures["binarised_nll_mc_nats"][:count]
+    parts = {
+        "elbo_to_nll_nats": (log_likelihood - elbo, np.hypot(nll_error, refined["elbo_mc_nats"])),
+        "amortisation_nats": (best - elbo, refined["amortisation_mc_nats"]),
+        "approximation_nats": (log_likelihood - best, np.hypot(nll_error, refined["refined_elbo_mc_nats"])),
+    }
+    gap: dict[str, float] = {"images": count}
+    for name, (nats, errors) in parts.items():
+        mean, error = mean_and_error(nats)
+        gap |= {name: mean, f"{name}_se": error, f"{name}_mc": error_over_draws(errors)}
+    return gap

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vae.datasets import training_blocks
 from vae.model import VAE
 from vae.noise import latent_noise
-from vae.objective import bernoulli_nll, importance_weighted_bound, kl_weight, reparameterise, sampled_kl
+from vae.objective import importance_weighted_bound, kl_weight, reparameterise, sampled_kl
 
 #: Steps of a block, one call of the compiled loop: progress is seen, and the average of the weights taken, a block.
 STEPS_PER_CALL = 50
@@ -212,7 +212,7 @@ class Trainer:
                 mean, log_var = (tf.tile(moment, [samples, 1]) for moment in self.vae.encoder(images, training=True))
                 latent = reparameterise(mean, log_var, noise)
                 targets = tf.tile(images, [samples, 1, 1])
-                reconstruction = bernoulli_nll(self.vae.logits(latent, targets, training=True), targets)
+                reconstruction = self.vae.reconstruction_loss(latent, targets, training=True)
                 if samples == 1:
                     kl = self.vae.kl(mean, log_var, noise, latent)
                 else:

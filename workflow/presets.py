@@ -3,7 +3,7 @@
 import hashlib
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from pipeline.provenance import digest_of, sources_of
 FOLDER = Path("presets")
 METRICS = Path("metrics")
 RUNS = Path("runs")
+GRAPH = Path("dvc.yaml")
 
 #: The stages that the metrics of a run come from.
-STAGES = ("fetch", "preprocess", "train", "evaluate", "summarise")
+STAGES = ("fetch", "preprocess", "train", "evaluate", "refine", "summarise")
 
 
 def preset_names() -> list[str]:
@@ -46,13 +47,19 @@ def write_params(name: str, target: Path) -> None:
         YAML(pure=True).dump({**params, **read_preset(name)}, handle)
 
 
-def run_digest(params: Params) -> str:
-    """Hex sha256 of all that the metrics of a run follow from but the data: parameters, sources, numeric versions."""
+def run_digest(params: Params, stages: Iterable[str] = STAGES) -> str:
+    """Hex sha256 of all that the metrics of a run follow from but the data.
+
+    Sections of parameters and sources of the stages, and versions of the numeric packages.
+    """
     model = params.model
     modules = [f"vae.architectures.{model.architecture}", f"vae.priors.{model.prior}", "stages.__main__"]
+    graph = YAML(typ="safe", pure=True).load(GRAPH)["stages"]
+    sections = {section for stage in stages for section in graph[stage].get("params", [])}
+    sources = sources_of([*modules, *(f"stages.{stage}" for stage in stages)])
     causes = {
-        "params": params.model_dump(mode="json", exclude={"figures"}),
-        "sources": {str(path): sha256_file(path) for path in sources_of([*modules, *(f"stages.{s}" for s in STAGES)])},
+        "params": params.model_dump(mode="json", include=sections),
+        "sources": {str(path): sha256_file(path) for path in sources},
         "numeric": sha256_file(Path("numeric.txt")),
     }
     return hashlib.sha256(json.dumps(causes, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,76 @@
+"""Scores images that are no garments, or not as the data have them, beside garments."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.files import load_arrays, write_metrics
+from pipeline.params import Model, Outliers, Threads
+from pipeline.progress import progress
+from pipeline.stage import Input, Output
+from pipeline.weights import load_weights
+from vae.binarisation import seeded_draw
+from vae.evaluation import Evaluator
+from vae.model import build_vae, fix_threads
+from vae.outliers import KINDS, auroc, outliers_of
+
+_BATCH = 500
+
+
+def run(
+    model: Model,
+    outliers: Outliers,
+    threads: Threads,
+    validation_set: Input,
+    test_set: Input,
+    weights: Input,
+    metrics: Output,
+) -> None:
+    """Writes how well the bound and the importance-weighted score tell outliers from garments.
+
+    The first images are the garments, and the next ones are what outliers are made of, so that the two are
+    independent. All are scored by binary draws of their gray values.
+
+    Args:
+        model: The networks.
+        outliers: How many, and how they are scored.
+        threads: TensorFlow's thread counts.
+        validation_set: Folder of the validation images.
+        test_set: Folder of the test images.
+        weights: Folder of the model's weights.
+        metrics: JSON, split -> kind of outliers -> area under the ROC curve of each score with its error. A higher
+            score, of the negative ELBO or of the NLL, is to mean an outlier.
+    """
+    fix_threads(**threads.model_dump())
+    vae = build_vae(**model.networks)
+    load_weights(vae, weights)
+    splits = {"validation": validation_set, "test": test_set}
+    found = {}
+    work = len(splits) * (1 + len(KINDS)) * outliers.images * (outliers.latent_samples + outliers.importance_samples)
+    with progress("outliers", work, " draws") as shown:
+        evaluator = Evaluator(vae, _BATCH, shown.advance, jit_compile=model.jit_compile, workers=threads.intra_op)
+        for split, path in splits.items():
+            images = load_arrays(path)["images"]
+            garments, others = images[: outliers.images], images[outliers.images : 2 * outliers.images]
+            made = outliers_of(others, np.random.default_rng(outliers.seed))
+            scores = _scores(evaluator, np.concatenate([garments, *made.values()]), outliers)
+            found[split] = _aurocs(list(made), scores)
+    write_metrics(metrics, found)
+
+
+def _scores(evaluator: Evaluator, images: NDArray[np.float32], outliers: Outliers) -> dict[str, NDArray[np.float32]]:
+    """Scores of each image by name, (count,) float32 nats."""
+    drawn = seeded_draw(images, outliers.seed).astype(np.float32)
+    posterior = evaluator.encode(drawn)
+    reconstruction, kl = evaluator.terms(drawn, posterior, seed=outliers.seed, samples=outliers.latent_samples)
+    likelihood = evaluator.likelihood(drawn, posterior, seed=outliers.seed, samples=outliers.importance_samples)
+    return {"negative_elbo": (reconstruction + kl).mean(axis=0), "nll": likelihood.nll}
+
+
+def _aurocs(kinds: list[str], scores: dict[str, NDArray[np.float32]]) -> dict[str, dict[str, float]]:
+    """Of each kind of outliers; the scores are those of garments, then of each kind, as many of each."""
+    found: dict[str, dict[str, float]] = {kind: {} for kind in kinds}
+    for score, values in scores.items():
+        garments, *others = np.split(values, 1 + len(kinds))
+        for kind, other in zip(kinds, others, strict=True):
+            found[kind][f"{score}_auroc"], found[kind][f"{score}_auroc_se"] = auroc(garments, other)
+    return found

@@ -1,0 +1,73 @@
+"""Refines q(z|x) of a few images of each split, to part the gap from ELBO to likelihood in two."""
+
+import numpy as np
+
+from pipeline.files import load_arrays, save_arrays
+from pipeline.params import Model, Refine, Threads
+from pipeline.progress import progress
+from pipeline.stage import Input, Output
+from pipeline.weights import load_weights
+from vae.evaluation import Evaluator
+from vae.model import build_vae, fix_threads
+from vae.refinement import refine as refined
+from vae.statistics import over_draws
+
+
+def run(
+    model: Model,
+    refine: Refine,
+    threads: Threads,
+    validation_set: Input,
+    test_set: Input,
+    weights: Input,
+    validation: Output,
+    test: Output,
+) -> None:
+    """Writes the bound by the encoder's q(z|x) and by the refined one, on the same draws of noise.
+
+    Args:
+        model: The networks.
+        refine: Which images, and how.
+        threads: TensorFlow's thread counts.
+        validation_set: Folder of the validation images.
+        test_set: Folder of the test images.
+        weights: Folder of the model's weights.
+        validation: Folder of arrays, (images,) float32: elbo_nats and refined_elbo_nats of the first binarised images,
+            their errors over draws elbo_mc_nats and refined_elbo_mc_nats, and that of their difference,
+            amortisation_mc_nats.
+        test: The same for the test images.
+    """
+    fix_threads(**threads.model_dump())
+    vae = build_vae(**model.networks)
+    load_weights(vae, weights)
+    splits = {validation: validation_set, test: test_set}
+    with progress("refine", len(splits) * refine.steps, " updates") as shown:
+        evaluator = Evaluator(vae, refine.images)
+        for folder, path in splits.items():
+            images = load_arrays(path)["binarised"][: refine.images].astype(np.float32)
+            first = evaluator.encode(images)
+            best = refined(
+                vae,
+                images,
+                first,
+                seed=refine.seed,
+                steps=refine.steps,
+                learning_rate=refine.learning_rate,
+                samples=refine.latent_samples,
+                advance=shown.advance,
+                jit_compile=model.jit_compile,
+            )
+            draws = {"seed": refine.seed, "samples": refine.bound_samples}
+            before, after = (-np.add(*evaluator.terms(images, posterior, **draws)) for posterior in (first, best))
+            elbo, elbo_error = over_draws(before)
+            refined_elbo, refined_error = over_draws(after)
+            save_arrays(
+                folder,
+                {
+                    "elbo_nats": elbo,
+                    "elbo_mc_nats": elbo_error,
+                    "refined_elbo_nats": refined_elbo,
+                    "refined_elbo_mc_nats": refined_error,
+                    "amortisation_mc_nats": over_draws(after - before)[1],
+                },
+            )

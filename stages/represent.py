@@ -1,0 +1,50 @@
+"""Classifies posterior means: what the latents tell of the garment, which training was never told."""
+
+from threadpoolctl import threadpool_limits
+
+from pipeline.files import load_arrays, write_metrics
+from pipeline.params import Model, Represent, Threads
+from pipeline.progress import progress
+from pipeline.stage import Input, Output
+from pipeline.weights import load_weights
+from vae.evaluation import Evaluator
+from vae.model import build_vae, fix_threads
+from vae.representation import Labelled, accuracies
+
+_BATCH = 1000
+
+
+def run(
+    model: Model,
+    represent: Represent,
+    threads: Threads,
+    training_set: Input,
+    validation_set: Input,
+    test_set: Input,
+    weights: Input,
+    metrics: Output,
+) -> None:
+    """Writes the accuracies of both classifiers on the posterior means of gray images.
+
+    Args:
+        model: The networks.
+        represent: What is tried.
+        threads: Counts of threads, TensorFlow's and of other products of matrices.
+        training_set: Folder of the training images.
+        validation_set: Folder of the validation images.
+        test_set: Folder of the test images.
+        weights: Folder of the model's weights.
+        metrics: JSON, classifier -> what was chosen, and its accuracies with their errors over images.
+    """
+    fix_threads(**threads.model_dump())
+    vae = build_vae(**model.networks)
+    load_weights(vae, weights)
+    evaluator = Evaluator(vae, _BATCH)
+    sets = [
+        Labelled(evaluator.encode(arrays["images"]).mean, arrays["labels"])
+        for arrays in map(load_arrays, (training_set, validation_set, test_set))
+    ]
+    tried = len(represent.inverse_regularisation) + len(represent.neighbours)
+    with progress("represent", tried, " classifiers") as shown, threadpool_limits(threads.intra_op):
+        found = accuracies(*sets, **represent.model_dump(), advance=shown.advance)
+    write_metrics(metrics, found)

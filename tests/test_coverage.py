@@ -1,0 +1,150 @@
+"""Density and coverage against a loop over all pairs and their expectations, the space against numpy's own."""
+
+import math
+import statistics
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn import config_context
+
+from vae.coverage import Closeness, closeness, principal_components, project
+
+Array = NDArray[np.float64]
+
+
+def all_pairs(real: Array, samples: Array, neighbours: int) -> tuple[list[int], list[int]]:
+    """How many neighbourhoods each sample is in, and how many samples are in each neighbourhood."""
+    of_samples, of_real = [0] * len(samples), [0] * len(real)
+    for i, centre in enumerate(real):
+        radius = sorted(math.dist(centre, other) for j, other in enumerate(real) if j != i)[neighbours - 1]
+        for j, sample in enumerate(samples):
+            if math.dist(centre, sample) < radius:
+                of_samples[j] += 1
+                of_real[i] += 1
+    return of_samples, of_real
+
+
+def gaussians(real: int, samples: int, features: int = 3, seed: int = 0) -> tuple[Array, Array]:
+    generator = np.random.default_rng(seed)
+    return generator.normal(size=(real, features)), generator.normal(size=(samples, features))
+
+
+def lattice(real: int, samples: int) -> tuple[Array, Array]:
+    """Points of a square lattice: many are the same, and many on the edge of a neighbourhood."""
+    generator = np.random.default_rng(0)
+    points = generator.integers(0, 9, (real + samples, 2)).astype(float)
+    return points[:real], points[real:]
+
+
+@pytest.mark.parametrize("neighbours", [1, 3, 29])
+@pytest.mark.parametrize("points", [gaussians, lattice])
+def test_density_and_coverage_are_those_of_a_loop_over_all_pairs(
+    points: Callable[[int, int], tuple[Array, Array]], neighbours: int
+) -> None:
+    real, samples = points(30, 50)
+    of_samples, of_real = all_pairs(real, samples, neighbours)
+    found = closeness(real, samples, neighbours)
+    assert found.density == pytest.approx(sum(of_samples) / (neighbours * 50), rel=1e-12)
+    assert found.coverage == pytest.approx(sum(count > 0 for count in of_real) / 30, rel=1e-12)
+
+
+def test_the_errors_are_deviations_of_counts_over_samples_and_of_shares_over_real_images() -> None:
+    real, samples = gaussians(60, 40)
+    of_samples, of_real = all_pairs(real, samples, 2)
+    found = closeness(real, samples, 2)
+    assert found.density_se == pytest.approx(statistics.stdev(of_samples) / 2 / math.sqrt(40), rel=1e-12)
+    share = sum(count > 0 for count in of_real) / 60
+    assert 0.2 < share < 0.9
+    assert found.coverage_se == pytest.approx(math.sqrt(share * (1 - share) / 59), rel=1e-12)
+
+
+def test_samples_of_the_same_distribution_have_the_expected_density_and_coverage() -> None:
+    """In any order of a real image's distances to all others, the nearest k are equally likely to be real or not."""
+    real, samples, neighbours, repetitions = 80, 120, 3, 100
+    found = [closeness(*gaussians(real, samples, seed=seed), neighbours) for seed in range(repetitions)]
+    uncovered = math.prod((real - place) / (real + samples - place) for place in range(1, neighbours + 1))
+    for name, expected in (("density", 1), ("coverage", 1 - uncovered)):
+        figures = [getattr(one, name) for one in found]
+        error = statistics.stdev(figures) / math.sqrt(repetitions)
+        assert error < 0.01
+        assert abs(statistics.fmean(figures) - expected) < 4 * error
+
+
+def test_samples_far_away_are_in_no_neighbourhood() -> None:
+    real, samples = gaussians(50, 40)
+    assert closeness(real, samples + 100, 5) == Closeness(0, 0, 0, 0)
+
+
+def test_the_real_images_themselves_cover_everything() -> None:
+    real = 2.0 ** np.arange(20)[:, None]  # no two distances from a point are equal, and all are exact
+    for neighbours in (1, 2, 5):
+        found = closeness(real, real, neighbours)
+        assert (found.coverage, found.coverage_se) == (1, 0)
+        assert found.density == 1  # its centre and the k - 1 nearest ones are in a neighbourhood
+
+
+def test_samples_collapsed_to_the_mode_have_high_density_and_low_coverage() -> None:
+    real, samples = gaussians(300, 200, features=8)
+    collapsed = closeness(real, samples * 0.01, 5)
+    spread = closeness(real, samples, 5)
+    assert collapsed.density > 2 * spread.density
+    assert collapsed.coverage < spread.coverage / 10
+
+
+def test_samples_at_one_point_make_density_of_coverage() -> None:
+    real, _ = gaussians(300, 0, features=8)
+    found = closeness(real, np.zeros((40, 8)), 5)
+    assert found.coverage > 0
+    assert found.density == pytest.approx(found.coverage * 300 / 5, rel=1e-12)
+    assert found.density_se == 0
+
+
+def test_a_part_of_the_data_without_samples_is_not_covered() -> None:
+    real, samples = gaussians(200, 400)
+    real[:50] += 100
+    found = closeness(real, samples, 5)
+    assert 0.7 < found.coverage <= 0.75
+
+
+def test_the_memory_of_a_chunk_changes_nothing() -> None:
+    real, samples = gaussians(100, 90)
+    whole = closeness(real, samples, 3)
+    with config_context(working_memory=0.003):  # MiB, so three samples a chunk
+        assert closeness(real, samples, 3) == whole
+
+
+def correlated_images(count: int, seed: int) -> NDArray[np.float32]:
+    """Images of six patterns of falling strength, the same ones whatever the seed, on a gray ground."""
+    patterns = np.random.default_rng(0).normal(size=(6, 784)) * 0.6 ** np.arange(6)[:, None]
+    images = 5 + np.random.default_rng(seed).normal(size=(count, 6)) @ patterns
+    return images.reshape(count, 28, 28).astype(np.float32)
+
+
+def test_projections_are_those_of_a_singular_value_decomposition_up_to_signs() -> None:
+    fitted, others = correlated_images(80, 1), correlated_images(30, 2)
+    flat, flat_others = (images.reshape(len(images), 784).astype(np.float64) for images in (fitted, others))
+    directions = np.linalg.svd(flat - flat.mean(axis=0), full_matrices=False)[2][:4]
+    expected = (flat_others - flat.mean(axis=0)) @ directions.T
+    found = project(principal_components(fitted, 4), others)
+    assert (found.shape, found.dtype) == ((30, 4), np.float64)
+    np.testing.assert_allclose(np.abs(found), np.abs(expected), rtol=0, atol=1e-5)
+    for points in (found, expected):
+        assert np.ptp(points[:, 3]) > 1
+    gaps = [np.linalg.norm(points[:, None] - points, axis=2) for points in (found, expected)]
+    np.testing.assert_allclose(*gaps, rtol=0, atol=1e-5)  # signs do not matter to these
+
+
+def test_as_many_components_as_patterns_keep_the_distances_of_images() -> None:
+    images = correlated_images(80, 1)
+    flat = images.reshape(80, 784).astype(np.float64)
+    found = project(principal_components(images, 6), images)
+    gaps = [np.linalg.norm(points[:, None] - points, axis=2) for points in (found, flat)]
+    np.testing.assert_allclose(*gaps, rtol=0, atol=1e-4)
+
+
+def test_pixels_of_eight_bits_are_projected_as_their_values() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (50, 6, 6)).astype(np.uint8)
+    found = [project(principal_components(kind, 3), kind) for kind in (images, images.astype(np.float64))]
+    np.testing.assert_array_equal(*found)

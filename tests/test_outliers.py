@@ -1,0 +1,141 @@
+"""Outliers against what their names say, and the area under the curve against scikit-learn, pairs and a bootstrap."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import kstest
+from sklearn.metrics import roc_auc_score
+
+from vae.outliers import KINDS, auroc, outliers_of
+
+Array = NDArray[np.float32]
+
+
+@pytest.fixture
+def images() -> Array:
+    return np.random.default_rng(0).random((5, 28, 28), np.float32)
+
+
+def scores(ties: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scores of 300 inliers and of 200 outliers that are higher on average; with ties, integers."""
+    generator = np.random.default_rng(1)
+    inliers, outliers = generator.normal(0, 2, 300), generator.gamma(2, 1, 200)
+    return (np.round(inliers), np.round(outliers)) if ties else (inliers, outliers)
+
+
+def wins_of_pairs(inliers: NDArray[np.float64], outliers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(inliers, outliers), 1 where the outlier has the higher score and 1/2 where they are equal."""
+    gaps = outliers - inliers[:, None]
+    return (gaps > 0) + (gaps == 0) / 2
+
+
+def made(images: Array, seed: int = 0) -> dict[str, Array]:
+    return dict(outliers_of(images, np.random.default_rng(seed)))
+
+
+def test_there_is_an_array_of_float32_like_the_images_for_each_kind(images: Array) -> None:
+    outliers = made(images)
+    assert tuple(outliers) == KINDS
+    for array in outliers.values():
+        assert (array.shape, array.dtype) == (images.shape, np.float32)
+        assert 0 <= array.min() <= array.max() <= 1
+
+
+def test_the_images_stay_whatever_is_done_to_the_outliers(images: Array) -> None:
+    before = images.copy()
+    for array in made(images).values():
+        array[:] = -1
+    np.testing.assert_array_equal(images, before)
+
+
+def test_the_same_seed_gives_the_same_outliers_and_another_one_others(images: Array) -> None:
+    first, again, other = made(images), made(images), made(images, seed=1)
+    for kind in KINDS:
+        np.testing.assert_array_equal(first[kind], again[kind])
+        assert np.array_equal(first[kind], other[kind]) == (kind not in ("shuffled", "noise"))
+
+
+def test_rotated_is_two_quarter_turns_and_twice_the_image_again(images: Array) -> None:
+    rotated = made(images)["rotated"]
+    for image, turned in zip(images, rotated, strict=True):
+        np.testing.assert_array_equal(turned, np.rot90(np.rot90(image)))
+    np.testing.assert_array_equal(made(rotated)["rotated"], images)
+
+
+def test_inverted_and_image_add_up_to_one(images: Array) -> None:
+    np.testing.assert_allclose(made(images)["inverted"] + images, 1, atol=1e-7)
+
+
+def test_shuffled_keeps_the_pixels_of_each_image(images: Array) -> None:
+    shuffled = made(images)["shuffled"]
+    for image, other in zip(images, shuffled, strict=True):
+        assert sorted(other.ravel()) == sorted(image.ravel())
+
+
+def test_shuffled_has_an_order_of_its_own_for_each_image() -> None:
+    image = np.arange(784, dtype=np.float32) / 784
+    orders = made(np.tile(image, (5, 1)).reshape(5, 28, 28))["shuffled"].reshape(5, 784)
+    for number, order in enumerate(orders):
+        for other in (image, *orders[:number]):
+            assert np.mean(order == other) < 0.02  # by chance one pixel in 784
+
+
+def test_noise_is_uniform_on_the_unit_interval_in_every_image(images: Array) -> None:
+    noise = made(np.tile(images, (40, 1, 1)))["noise"]
+    assert 0 <= noise.min() < 1e-4
+    assert 1 - 1e-4 < noise.max() < 1
+    assert abs(noise.mean(dtype=np.float64) - 0.5) < 5 / np.sqrt(12 * noise.size)
+    assert kstest(noise.ravel(), "uniform").pvalue > 1e-3
+    assert len(np.unique(noise[:, 0, 0])) == 200
+
+
+def test_blended_is_the_mean_of_neighbours_and_the_last_image_meets_the_first() -> None:
+    values = np.array([0.0, 0.5, 1.0, 0.25], np.float32)
+    blended = made(np.tile(values[:, None, None], (1, 28, 28)))["blended"]
+    for image, expected in zip(blended, [0.25, 0.75, 0.625, 0.125], strict=True):
+        np.testing.assert_array_equal(image, np.full((28, 28), expected))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_area_is_that_of_scikit_learn_and_of_all_pairs(ties: bool, dtype: type) -> None:
+    inliers, outliers = (array.astype(dtype) for array in scores(ties))
+    area = auroc(inliers, outliers)[0]
+    labels = np.repeat([0, 1], [len(inliers), len(outliers)])
+    assert area == pytest.approx(roc_auc_score(labels, np.concatenate([inliers, outliers])), abs=1e-12)
+    pairs = [1.0 if high > low else 0.5 if high == low else 0.0 for low in inliers for high in outliers]
+    assert area == pytest.approx(sum(pairs) / len(pairs), abs=1e-12)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_error_of_the_area_is_that_of_a_bootstrap_over_both_sets(ties: bool) -> None:
+    inliers, outliers = scores(ties)
+    generator, wins = np.random.default_rng(2), wins_of_pairs(inliers, outliers)
+    times = [generator.multinomial(count, np.full(count, 1 / count), 4000) / count for count in wins.shape]
+    resampled = np.sum(times[0] @ wins * times[1], axis=1)
+    assert auroc(inliers, outliers)[1] == pytest.approx(resampled.std(), rel=0.1)
+
+
+def test_a_few_outliers_among_many_inliers_have_the_error_of_the_few() -> None:
+    """With all inliers equal, the area is the share of outliers above them."""
+    outliers = np.array([1.0, 1.0, 1.0, -1.0])
+    area, error = auroc(np.zeros(10_000), outliers)
+    assert area == 0.75
+    assert error == pytest.approx(0.25)  # sqrt(4 / 3 * 3 / 4 * 1 / 4 / 4)
+    assert auroc(-outliers, np.zeros(10_000)) == (area, error)
+
+
+def test_a_perfect_score_is_certain() -> None:
+    assert auroc(np.arange(5.0), np.arange(5.0, 8)) == (1.0, 0.0)
+
+
+def test_a_score_that_says_nothing_is_half() -> None:
+    assert auroc(np.zeros(5), np.zeros(8)) == (0.5, 0.0)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_swapped_sets_have_the_rest_of_the_area_and_the_same_error(ties: bool) -> None:
+    inliers, outliers = scores(ties)
+    area, error = auroc(inliers, outliers)
+    assert area > 0.6
+    assert auroc(outliers, inliers) == pytest.approx((1 - area, error), rel=1e-12)

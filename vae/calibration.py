@@ -1,0 +1,49 @@
+"""Whether predicted probabilities of pixels are the frequencies that are observed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Intervals of probability, equally wide.
+BINS = 20
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Pixels by their predicted probability, each (bins,) float64 but the counts, which are int64."""
+
+    pixels: NDArray[np.int64]
+    predicted: NDArray[np.float64]  # mean predicted probability; the bin's centre where it has no pixel
+    observed: NDArray[np.float64]  # share of the pixels that are 1; the centre where there is none
+    observed_se: NDArray[np.float64]  # its standard error over images, as pixels of one image go together
+
+
+def reliability(probabilities: NDArray[np.float32], images: NDArray[np.floating], bins: int = BINS) -> Reliability:
+    """Predicted against observed.
+
+    Args:
+        probabilities: (count, 28, 28), of each pixel being 1.
+        images: (count, 28, 28), 0 or 1.
+        bins: Intervals.
+    """
+    count = len(images)
+    flat = probabilities.reshape(count, -1).astype(np.float64)
+    cell = np.minimum((flat * bins).astype(np.int64), bins - 1) + bins * np.arange(count)[:, None]
+
+    def per_image(weights: NDArray[np.float64] | None) -> NDArray[np.float64]:
+        flattened = None if weights is None else weights.ravel()
+        return np.bincount(cell.ravel(), flattened, count * bins).reshape(count, bins).astype(np.float64)
+
+    pixels, predicted = per_image(None), per_image(flat)
+    ones = per_image(images.reshape(count, -1).astype(np.float64))
+    total, centres = pixels.sum(axis=0), (np.arange(bins) + 0.5) / bins
+    filled = np.maximum(total, 1)
+    observed = np.where(total > 0, ones.sum(axis=0) / filled, centres)
+    residual = ones - observed * pixels  # of the ratio estimator, linearised
+    return Reliability(
+        pixels=total.astype(np.int64),
+        predicted=np.where(total > 0, predicted.sum(axis=0) / filled, centres),
+        observed=observed,
+        observed_se=np.sqrt(np.square(residual).sum(axis=0)) / filled,
+    )

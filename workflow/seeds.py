@@ -1,0 +1,115 @@
+"""`make seeds N=5`: runs the present parameters with N seeds of training, and records how far apart the metrics lie."""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from pipeline.errors import StageError
+from pipeline.files import write_metrics
+from pipeline.params import load_params
+from workflow.presets import STAGES, run_digest
+
+PATH = Path("metrics/seeds.json")
+
+#: Metrics files that are compared, and the stages that they come from.
+FILES = ("evaluation", "representation", "outliers", "samples")
+TARGETS = ("summarise", "represent", "outliers", "samples")
+
+#: Metrics that have no error over images beside them.
+_WITHOUT_ERROR = ("active_units", "calibration_error")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs an experiment a seed, from that of the parameters on, and writes `metrics/seeds.json`.
+
+    An experiment bears the digest of what it runs in its name: one that is there already is not run again.
+
+    Returns:
+        Exit status: 0, that of DVC, or 1 with a sentence.
+    """
+    parser = argparse.ArgumentParser(prog="python -m workflow.seeds")
+    parser.add_argument("count", metavar="N")
+    count = parser.parse_args(arguments).count
+    try:
+        if not count.isdecimal() or int(count) < 2:
+            raise StageError(f"N = {count!r}: it should be a number of seeds, 2 or more")
+        params = load_params()
+        seeds = range(params.train.seed, params.train.seed + int(count))
+        digest = seeds_digest()
+        for number, seed in enumerate(seeds, 1):
+            name = f"seed-{seed}-{digest[:8]}"
+            if _reference(name) is None:
+                print(f"seeds: {number} of {count}, seed {seed}", flush=True)
+                _run(name, seed)
+        found = [_metrics(f"seed-{seed}-{digest[:8]}") for seed in seeds]
+    except StageError as error:
+        print(f"seeds: {error}", file=sys.stderr)
+        return 1
+    write_metrics(PATH, {"digest": digest, "seeds": list(seeds), "metrics": spreads(found)})
+    print(f"seeds: wrote {PATH}; commit it with dvc.lock and metrics/. The runs: dvc exp show --only-changed")
+    return 0
+
+
+def seeds_digest() -> str:
+    """Hex sha256 of all that the metrics follow from but the data and the seed of training."""
+    params = load_params()
+    anyone = params.model_copy(update={"train": params.train.model_copy(update={"seed": 0})})
+    return run_digest(anyone, (*STAGES, *TARGETS))
+
+
+def stale() -> bool:
+    """Whether `metrics/seeds.json` is there and of other code, parameters or versions."""
+    return PATH.is_file() and json.loads(PATH.read_text(encoding="utf-8"))["digest"] != seeds_digest()
+
+
+def spreads(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean, sample deviation, lowest and highest over runs of each metric, nested as the metrics are.
+
+    A metric is what has an error over images beside it, and the few that can have none; errors and settings are left
+    out.
+    """
+    spread: dict[str, Any] = {}
+    for name in runs[0]:
+        values = [run[name] for run in runs]
+        if isinstance(values[0], Mapping):
+            spread[name] = spreads(values)
+        elif f"{name}_se" in runs[0] or name in _WITHOUT_ERROR:
+            figures = {"mean": fmean(values), "deviation": stdev(values), "lowest": min(values), "highest": max(values)}
+            spread[name] = figures
+    return spread
+
+
+def _run(name: str, seed: int) -> None:
+    setting = ["--set-param", f"train.seed={seed}"]
+    done = subprocess.run(["dvc", "exp", "run", "--temp", "--name", name, *setting, *TARGETS], check=False)
+    if done.returncode:
+        raise StageError(f"the run of seed {seed} failed; its message stands above. `make seeds` takes it up again")
+
+
+def _metrics(name: str) -> dict[str, Any]:
+    """Metrics of an experiment, by file."""
+    files = {file: _git("show", f"{_reference(name)}:./metrics/{file}.json") for file in FILES}
+    return {file: json.loads(text) for file, text in files.items()}
+
+
+def _reference(name: str) -> str | None:
+    """The git reference of an experiment, or None."""
+    return next(_references(name), None)
+
+
+def _references(name: str) -> Iterator[str]:
+    listed = _git("for-each-ref", "--format=%(refname)", "refs/exps")
+    return (reference for reference in listed.splitlines() if reference.rpartition("/")[2] == name)
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
