@@ -81,7 +81,7 @@ clean: ## say what takes how much disk and how to free it; remove what is no los
 	done
 	@rm -rf runs state dvc_plots .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . \( -name .venv -o -name .git -o -name .dvc \) -prune -o -name __pycache__ -prune -exec rm -rf {} +
-	@echo "Removed: tool caches, runs/ (run records), state/ (unfinished training), dvc_plots/."
+	@echo "Removed: tool caches, runs/ (run records), state/ (unfinished work), dvc_plots/."
 	@echo "To free the rest without losing a commit or an experiment:"
 	@echo "  .venv/bin/dvc gc --workspace --all-commits --all-experiments   results in .dvc/cache that none of them uses"
 	@echo "  make distclean    .venv and data/ too: make installs .venv again, .venv/bin/dvc checkout restores data/"

@@ -1,5 +1,6 @@
 """The committed results are what README and docs/ say, and what the project promises of them."""
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 from conftest import ROOT, as_committed
 
 from vae.fashion_mnist import SHA256
-from workflow import tolerance
+from vae.statistics import TARGETS
+from workflow import seeds, tolerance
 from workflow.presets import stale_presets
 
 METRICS = ROOT / "metrics"
@@ -30,7 +32,7 @@ committed = as_committed("README.md", "docs", "metrics", "presets")
 def test_readme_shows_the_metrics() -> None:
     evaluation = json.loads((METRICS / "evaluation.json").read_text(encoding="utf-8"))
     rows = re.findall(r"^\| (validation|test), (gray|binarised) \| (.*) \|$", README, flags=re.MULTILINE)
-    assert {row[:2] for row in rows} == {(split, targets) for split in evaluation for targets in evaluation[split]}
+    assert {row[:2] for row in rows} == {(split, targets) for split in evaluation for targets in TARGETS}
     for split, targets, cells in rows:
         found = evaluation[split][targets]
         names = [name for name in ("reconstruction_nats", "kl_nats", "elbo_nats", "nll_nats") if name in found]
@@ -52,6 +54,50 @@ def test_readme_shows_the_likelihoods_beside_the_published_ones() -> None:
         assert ("(stale)" in row) == (name in stale)
 
 
+@committed
+def test_readme_shows_what_the_other_stages_found() -> None:
+    evaluation, representation, baseline, outliers, samples = (
+        json.loads((METRICS / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("evaluation", "representation", "baseline", "outliers", "samples")
+    )
+    test, gap = evaluation["test"]["binarised"], evaluation["test"]["gap"]
+    model, reference = samples["test"]["model"], samples["test"]["reference"]
+    expected = {
+        "NLL in bits per dimension": shown(test, "nll_bits_per_dim", 4),
+        "ELBO to NLL": shown(gap, "elbo_to_nll_nats", 2),
+        "... which the encoder loses": shown(gap, "amortisation_nats", 2),
+        "... which a diagonal Gaussian loses": shown(gap, "approximation_nats", 2),
+        "active units": f"{test['active_units']} |",
+        "calibration error": f"{evaluation['test']['calibration_error']:.4f}",
+        "density": f"{shown(model, 'density', 3)} | of real images: {shown(reference, 'density', 3)}",
+        "coverage": f"{shown(model, 'coverage', 3)} | by real images: {shown(reference, 'coverage', 3)}",
+    }
+    for words, name in (("a linear probe", "linear_probe"), ("nearest neighbours", "nearest_neighbours")):
+        latents, pixels = (shown(found[name], "test_accuracy", 1, 100) for found in (representation, baseline))
+        expected[f"accuracy of {words}"] = f"{latents} | on pixels: {pixels}"
+    for kind, found in outliers["test"].items():
+        nll, elbo = (shown(found, f"{score}_auroc", 3) for score in ("nll", "negative_elbo"))
+        expected[f"AUROC of the NLL, {kind}"] = f"{nll} | of the negative ELBO: {elbo}"
+    for words, figures in expected.items():
+        (row,) = re.findall(rf"^\| {re.escape(words)}.*$", README, flags=re.MULTILINE)
+        assert f"| {figures}" in row
+
+
+@as_committed("README.md", "docs", "metrics", "presets", "params.yaml", "stages", "vae", "pipeline", "numeric.txt")
+def test_the_spread_over_seeds_is_shown_and_said_to_be_stale_where_it_is() -> None:
+    record = json.loads(seeds.PATH.read_text(encoding="utf-8"))
+    for split in ("validation", "test"):
+        found = record["metrics"]["evaluation"][split]["binarised"]["nll_nats"]
+        figures = f"{found['mean']:.3f} ± {found['deviation']:.3f} on {split}"
+        assert figures in README.replace("\n", " ")
+    assert f"{len(record['seeds'])} seeds" in README
+    assert ("the spread over seeds (stale)" in README) == seeds.stale()
+
+
+def shown(figures: dict[str, float], name: str, digits: int, scale: float = 1) -> str:
+    return f"{figures[name] * scale:.{digits}f} ± {figures[f'{name}_se'] * scale:.{digits}f}"
+
+
 @as_committed("README.md", "presets")
 def test_the_textbook_model_is_as_good_as_the_textbook_s() -> None:
     record = json.loads((ROOT / "presets" / "textbook.json").read_text(encoding="utf-8"))
@@ -62,6 +108,14 @@ def test_the_textbook_model_is_as_good_as_the_textbook_s() -> None:
 def test_the_default_is_better_than_the_published_one_level_likelihood() -> None:
     binarised = json.loads((METRICS / "evaluation.json").read_text(encoding="utf-8"))["test"]["binarised"]
     assert binarised["nll_nats"] < PUBLISHED_NLL
+
+
+@committed
+def test_the_scored_test_images_have_the_ones_of_the_published_draw() -> None:
+    with (METRICS / "calibration.csv").open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    ones = sum(float(row["test_pixels"]) * float(row["test_observed"]) for row in rows)
+    assert ones == pytest.approx(2_248_637, rel=1e-5)  # six digits of each figure are published
 
 
 def test_the_data_are_fashion_mnist() -> None:
