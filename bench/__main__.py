@@ -33,7 +33,10 @@ PAGE = Path("bench/README.md")
 ROUNDS = 3
 
 #: Seconds of training of the shorter runs of the default, and of those the ones that are no steps: start and compile.
-SHORT_RUNS, STARTING = (60, 240), 20
+SHORT_RUNS, STARTING = (60, 240), 10
+
+#: Draws of the published protocol for the test images, 5000 of each.
+PUBLISHED_DRAWS = 5000 * 10_000
 
 TORCH = Path(".venv-torch/bin/python")
 TRAINING_IMAGES = "data/prepared/train/images.npy"
@@ -88,6 +91,13 @@ def measure(*, full: bool) -> dict[str, Any]:
                 for found, peak in zip(rounds["default"], peaks, strict=True)
             ]
         ),
+        "likelihood_share": _spread(
+            [
+                found["draws_per_second"] * found["operations_per_draw"] / peak
+                for found, peak in zip(rounds["likelihood"], peaks, strict=True)
+            ]
+        ),
+        "likelihood_seconds": _spread([PUBLISHED_DRAWS / found["draws_per_second"] for found in rounds["likelihood"]]),
         "textbook_seconds": _spread(textbook),
         "seconds_to_textbook": _spread(ours),
         "time_to_textbook_ratio": _spread([theirs / mine for theirs, mine in zip(textbook, ours, strict=True)]),
@@ -105,6 +115,7 @@ def measure(*, full: bool) -> dict[str, Any]:
         "peak_memory_mib": max(run["peak_memory_mib"] for run in runs.values()),
         "nll_at_seconds": {seconds: run["nll_nats"] for seconds, run in runs.items()},
         "operations_per_image": operations,
+        "decoder_operations": rounds["likelihood"][0]["decoder_operations"],
         "textbook_gray_validation_loss": goal,
         "images_per_second": rates,
         "spreads": spreads,
@@ -117,7 +128,7 @@ def _rounds(goal: float) -> dict[str, list[Mapping[str, float]]]:
     train = resolved("textbook").train
     ours = [sys.executable, "-m", "bench.programs"]
     threads = str(load_params().threads.intra_op)
-    commands = {name: [*ours, name] for name in ("matmul_peak", "keras_1", "keras_50", "default")}
+    commands = {name: [*ours, name] for name in ("matmul_peak", "keras_1", "keras_50", "default", "likelihood")}
     commands["seconds_to"] = [*ours, "seconds_to", str(goal)]
     if TORCH.is_file():
         options = [TRAINING_IMAGES, threads, str(train.batch_size), str(SECONDS)]

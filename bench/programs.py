@@ -19,7 +19,7 @@ from pipeline.files import load_arrays
 from pipeline.params import Params, load_params
 from pipeline.weights import load_weights
 from stages.train import build_trainer
-from vae.evaluation import Evaluator
+from vae.evaluation import Evaluator, Posterior
 from vae.model import VAE, build_vae, fix_threads
 from vae.objective import bernoulli_nll, gaussian_kl, reparameterise
 from vae.training import STEPS_PER_CALL
@@ -33,6 +33,9 @@ BLOCKS = 4
 
 #: Sides of the square matrices whose products give the peak.
 SIDES = (2048, 3072, 4096)
+
+#: Images of the call that compiles the draws of the likelihood, and of the shapes that operations are counted for.
+BATCH = 100
 
 PREPARED = Path("data/prepared")
 
@@ -165,14 +168,43 @@ def validation_nll(weights: str) -> Figures:
     vae = _vae(params)
     load_weights(vae, Path(weights))
     images = load_arrays(PREPARED / "validation")["binarised"].astype(np.float32)
-    evaluator = Evaluator(vae, params.evaluate.batch_size, jit_compile=params.model.jit_compile)
+    evaluator = _evaluator(vae, params)
     samples = params.evaluate.importance_samples
     found = evaluator.likelihood(images, evaluator.encode(images), seed=params.evaluate.seed, samples=samples)
     return {"nll_nats": float(found.nll.mean(dtype=np.float64)), "nll_samples": found.samples}
 
 
+def likelihood() -> Figures:
+    """Draws of the default's likelihood per second, and operations of a draw: all, and the decoder's."""
+    params = load_params()
+    vae = _vae(params)
+    images = load_arrays(PREPARED / "validation")["binarised"].astype(np.float32)
+    evaluator = _evaluator(vae, params)
+    posterior, seed, samples = evaluator.encode(images), params.evaluate.seed, 100
+    first = Posterior(posterior.mean[:BATCH], posterior.log_var[:BATCH])
+    evaluator.likelihood(images[:BATCH], first, seed=seed, samples=samples)
+    began = time.perf_counter()
+    evaluator.likelihood(images, posterior, seed=seed, samples=samples)
+    elapsed = time.perf_counter() - began
+    latents, pixels = tf.TensorSpec((BATCH, vae.latent_dim), tf.float32), tf.TensorSpec((BATCH, 28, 28), tf.float32)
+    decoder = operations(vae.logits, latents, pixels) / BATCH
+    prior = operations(vae.log_prior, latents) / BATCH
+    return {
+        "draws_per_second": len(images) * samples / elapsed,
+        "operations_per_draw": decoder + prior,
+        "decoder_operations": decoder,
+    }
+
+
 def _training_images() -> NDArray[np.float32]:
     return load_arrays(PREPARED / "train")["images"]
+
+
+def _evaluator(vae: VAE, params: Params) -> Evaluator:
+    """What `evaluate` works with."""
+    return Evaluator(
+        vae, params.evaluate.batch_size, jit_compile=params.model.jit_compile, workers=params.threads.intra_op
+    )
 
 
 def _vae(params: Params) -> VAE:
@@ -185,6 +217,7 @@ PROGRAMS: dict[str, Callable[..., Figures]] = {
     "keras_50": lambda: keras_rate(50),
     "keras_whole": keras_whole,
     "default": default,
+    "likelihood": likelihood,
     "matmul_peak": matmul_peak,
     "seconds_to": seconds_to,
     "validation_nll": validation_nll,

@@ -112,6 +112,12 @@ def test_every_stage_waits_for_the_check_of_the_parameters() -> None:
     assert all(set(checked) <= data_deps(stage) for stage in STAGES if stage != "check")
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_nothing_is_declared_twice(stage: str) -> None:
+    for declared in (STAGES[stage]["deps"], outs(stage)):
+        assert len(declared) == len(set(declared))
+
+
 def test_neither_training_nor_what_it_needs_reads_the_test_split() -> None:
     readers = {stage for stage in STAGES if any("/test" in dep for dep in data_deps(stage))}
     assert readers == set(STAGES) - {"check", "fetch", "preprocess", "train"}

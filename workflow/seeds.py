@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.errors import StageError
 from pipeline.files import write_metrics
 from pipeline.params import load_params
+from pipeline.stage import INTERRUPTED
 from workflow.presets import STAGES, run_digest
 
 PATH = Path("metrics/seeds.json")
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     An experiment bears the digest of what it runs in its name: one that is there already is not run again.
 
     Returns:
-        Exit status: 0, that of DVC, or 1 with a sentence.
+        Exit status: 0, 1 with a sentence, or 130 if it was interrupted.
     """
     parser = argparse.ArgumentParser(prog="python -m workflow.seeds")
     parser.add_argument("count", metavar="N")
@@ -45,11 +46,14 @@ def main(arguments: Sequence[str]) -> int:
             name = f"seed-{seed}-{digest[:8]}"
             if _reference(name) is None:
                 print(f"seeds: {number} of {count}, seed {seed}", flush=True)
-                _run(name, seed)
+                _run(name, seed, digest)
         found = [_metrics(f"seed-{seed}-{digest[:8]}") for seed in seeds]
     except StageError as error:
         print(f"seeds: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("seeds: interrupted; `make seeds` runs the stages that are not done", file=sys.stderr)
+        return INTERRUPTED
     write_metrics(PATH, {"digest": digest, "seeds": list(seeds), "metrics": spreads(found)})
     print(f"seeds: wrote {PATH}; commit it with dvc.lock and metrics/. The runs: dvc exp show --only-changed")
     return 0
@@ -84,11 +88,27 @@ def spreads(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return spread
 
 
-def _run(name: str, seed: int) -> None:
+def _run(name: str, seed: int, digest: str) -> None:
+    """Runs a seed as an experiment of that name.
+
+    Raises:
+        StageError: If the run fails, or the workspace that it was copied from is not of the digest any more.
+    """
     setting = ["--set-param", f"train.seed={seed}"]
-    done = subprocess.run(["dvc", "exp", "run", "--temp", "--name", name, *setting, *TARGETS], check=False)
-    if done.returncode:
-        raise StageError(f"the run of seed {seed} failed; its message stands above. `make seeds` takes it up again")
+    command = ["dvc", "exp", "run", "--temp", "--name", name, *setting, *TARGETS]
+    with subprocess.Popen(command) as dvc:
+        try:
+            status = dvc.wait()
+        except KeyboardInterrupt:
+            dvc.wait()  # it has the interrupt too, and removes its copy of the workspace
+            raise
+    if status or _reference(name) is None:
+        raise StageError(f"the run of seed {seed} failed; its message stands above. `make seeds` goes on with it")
+    if seeds_digest() != digest:
+        subprocess.run(["dvc", "exp", "remove", name], check=True)
+        raise StageError(
+            f"code, parameters or versions changed while seed {seed} ran, so it was removed: run `make seeds` again"
+        )
 
 
 def _metrics(name: str) -> dict[str, Any]:
@@ -108,7 +128,10 @@ def _references(name: str) -> Iterator[str]:
 
 
 def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise StageError(f"git {arguments[0]} failed: {done.stderr.strip()}")
+    return done.stdout
 
 
 if __name__ == "__main__":
