@@ -4,7 +4,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -42,12 +42,12 @@ def main(arguments: Sequence[str]) -> int:
         params = load_params()
         seeds = range(params.train.seed, params.train.seed + int(count))
         digest = seeds_digest()
-        for number, seed in enumerate(seeds, 1):
-            name = f"seed-{seed}-{digest[:8]}"
+        names = {seed: f"seed-{seed}-{digest[:8]}" for seed in seeds}
+        for number, (seed, name) in enumerate(names.items(), 1):
             if _reference(name) is None:
                 print(f"seeds: {number} of {count}, seed {seed}", flush=True)
                 _run(name, seed, digest)
-        found = [_metrics(f"seed-{seed}-{digest[:8]}") for seed in seeds]
+        found = [_metrics(name) for name in names.values()]
     except StageError as error:
         print(f"seeds: {error}", file=sys.stderr)
         return 1
@@ -119,12 +119,8 @@ def _metrics(name: str) -> dict[str, Any]:
 
 def _reference(name: str) -> str | None:
     """The git reference of an experiment, or None."""
-    return next(_references(name), None)
-
-
-def _references(name: str) -> Iterator[str]:
-    listed = _git("for-each-ref", "--format=%(refname)", "refs/exps")
-    return (reference for reference in listed.splitlines() if reference.rpartition("/")[2] == name)
+    listed = _git("for-each-ref", "--format=%(refname)", "refs/exps").splitlines()
+    return next((reference for reference in listed if reference.rpartition("/")[2] == name), None)
 
 
 def _git(*arguments: str) -> str:
