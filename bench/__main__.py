@@ -21,7 +21,8 @@ from bench.table import page
 from pipeline.environment import instruction_set, processor_name
 from pipeline.errors import StageError
 from pipeline.files import atomic, write_json
-from pipeline.params import PARAMS_FILE, load_params
+from pipeline.params.section import PARAMS_FILE
+from pipeline.params.whole import load_params
 from pipeline.progress import progress
 from workflow.presets import METRICS, resolved, run_record
 from workflow.working_copy import working_copy

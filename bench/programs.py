@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bench.operations import operations
 from pipeline.files import load_arrays
-from pipeline.params import Params, load_params
+from pipeline.params.whole import Params, load_params
 from pipeline.weights import load_weights
 from stages.train import build_trainer
 from vae.evaluation import Evaluator, Posterior

@@ -1,6 +1,6 @@
 """Runs a stage: loads its parameters, takes its paths from the command line, records what it worked from.
 
-A stage is a module of `stages/` with a function `run`, whose annotations say what it needs: a class of
+A stage is a module of `stages/` with a function `run`, whose annotations say what it needs: a `Section` of
 `pipeline.params` is that section of `params.yaml`; `Input` and `Output` are paths given as `--name PATH`;
 `Resumable` is the state of unfinished work, kept in the folder given the same way.
 """
@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import inspect
 import os
-import pkgutil
 import platform
 import resource
 import sys
@@ -25,7 +24,7 @@ import psutil
 from pipeline.environment import NUMERIC_PACKAGES, instruction_set, processor_name, read_numeric, verify_numeric
 from pipeline.errors import StageError
 from pipeline.files import write_json
-from pipeline.params import Model, Params, Section, load_params, load_sections
+from pipeline.params.section import Section, Whole, load_section, load_whole
 from pipeline.provenance import Provenance, hash_paths, sources_of
 from pipeline.state import State
 
@@ -81,7 +80,11 @@ def _run(stage: str, run: Callable[..., None], argv: list[str], early: Mapping[s
     standing = [paths[name] for name in ("checked", "numeric") if hints.get(name) != Output]
     provenance = Provenance.take(
         stage=stage,
-        modules=["stages.__main__", f"stages.{stage}", *_named_modules(sections)],
+        modules=[
+            "stages.__main__",
+            f"stages.{stage}",
+            *(name for section in sections.values() for name in section.named_modules),
+        ],
         params={name: section.model_dump(mode="json") for name, section in sections.items()},
         inputs=[*inputs, *standing],
     )
@@ -110,9 +113,10 @@ def _parse(hints: Mapping[str, Any], argv: list[str]) -> dict[str, Path]:
 
 
 def _load_sections(hints: Mapping[str, Any]) -> dict[str, Section]:
-    if Params in hints.values():
-        return {name: load_params() for name, kind in hints.items() if kind is Params}
-    return load_sections(name for name, kind in hints.items() if inspect.isclass(kind) and issubclass(kind, Section))
+    kinds = {name: kind for name, kind in hints.items() if inspect.isclass(kind) and issubclass(kind, Section)}
+    return {
+        name: load_whole(kind) if issubclass(kind, Whole) else load_section(kind, name) for name, kind in kinds.items()
+    }
 
 
 def _verify_params(stage: str, hints: Mapping[str, Any], before: Mapping[str, Section]) -> None:
@@ -122,20 +126,6 @@ def _verify_params(stage: str, hints: Mapping[str, Any], before: Mapping[str, Se
                 f"section {name} of the parameters changed while stage {stage} ran (before {before[name]}, "
                 f"now {section}); its results belong to neither version: run `dvc repro` again"
             )
-
-
-def _named_modules(sections: Mapping[str, Section]) -> list[str]:
-    """Modules that are imported by a name in the parameters; who has all parameters may import them all."""
-    packages = ("vae.architectures", "vae.priors")
-    if any(isinstance(section, Params) for section in sections.values()):
-        folders = {package: [package.replace(".", "/")] for package in packages}
-        return [f"{name}.{module.name}" for name, folder in folders.items() for module in pkgutil.iter_modules(folder)]
-    models = [model for model in sections.values() if isinstance(model, Model)]
-    return [
-        f"{name}.{chosen}"
-        for model in models
-        for name, chosen in zip(packages, (model.architecture, model.prior), strict=True)
-    ]
 
 
 def _run_record(stage: str, provenance: Provenance, seconds: float) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from threadpoolctl import threadpool_limits
 
 from pipeline.files import load_arrays, write_metrics
-from pipeline.params import Baseline, Threads
+from pipeline.params.classifiers import Baseline
+from pipeline.params.threads import Threads
 from pipeline.progress import progress
 from pipeline.stage import Input, Output
 from vae.representation import Labelled, accuracies

@@ -6,7 +6,8 @@ here, so a bad parameter is refused before anything is removed or run again.
 
 from pipeline.errors import StageError
 from pipeline.files import atomic
-from pipeline.params import PARAMS_FILE, Params
+from pipeline.params.section import PARAMS_FILE
+from pipeline.params.whole import Params
 from pipeline.stage import Output
 from vae.fashion_mnist import PUBLISHED_VALIDATION_COUNT, SHAPES
 from vae.model import architecture_names, build_vae, prior_names

@@ -1,12 +1,15 @@
 """Evaluates the model on validation and test images, image by image; interrupted, it goes on where it was."""
 
+from contextlib import closing
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.files import load_arrays, save_arrays
-from pipeline.params import Evaluate, Model, Threads
+from pipeline.params.evaluate import Evaluate
+from pipeline.params.model import Model
+from pipeline.params.threads import Threads
 from pipeline.progress import progress
 from pipeline.stage import Input, Output, Resumable
 from pipeline.state import State
@@ -50,7 +53,7 @@ def run(
             posterior's mean and log_var (count, latent) float32; gray_reconstruction (count, 28, 28) uint8, the image
             decoded from the posterior mean; binarised_nll_nats and its error over draws binarised_nll_mc_nats
             (count,) float32, with the number of draws binarised_nll_samples () int64; and the reliability of predicted
-            pixels, calibration_pixels, _predicted, _observed and _observed_se (bins,).
+            pixels, calibration_pixels, _predicted, _observed and _gap_se (bins,).
         test: The same for the test images.
         state: Likelihoods of the images that are done.
 
@@ -101,11 +104,12 @@ def _evaluate(
         samples=evaluate.importance_samples,
         done=len(unfinished.get(nll, none)),
     )
-    for part in parts:
-        unfinished[nll] = np.concatenate([unfinished.get(nll, none), part.nll])
-        unfinished[error] = np.concatenate([unfinished.get(error, none), part.monte_carlo_error])
-        unfinished[samples] = np.array(part.samples)
-        state.save(unfinished)
+    with closing(parts):  # an error here ends the draws that are still waiting
+        for part in parts:
+            unfinished[nll] = np.concatenate([unfinished.get(nll, none), part.nll])
+            unfinished[error] = np.concatenate([unfinished.get(error, none), part.monte_carlo_error])
+            unfinished[samples] = np.array(part.samples)
+            state.save(unfinished)
     found["binarised_nll_nats"] = on_grid(unfinished[nll])
     found["binarised_nll_mc_nats"] = unfinished[error]
     found["binarised_nll_samples"] = unfinished[samples]
@@ -117,11 +121,15 @@ def _terms(
 ) -> Arrays:
     """The terms of the bound with their errors over draws, and what each latent holds."""
     reconstruction, kl = evaluator.terms(images, posterior, seed=evaluate.seed, samples=evaluate.latent_samples)
-    found: Arrays = {}
-    for name, nats in (("reconstruction", reconstruction), ("kl", kl), ("elbo", -(reconstruction + kl))):
-        mean, error = over_draws(nats)
-        found |= {f"{name}_nats": on_grid(mean), f"{name}_mc_nats": error}
-    del found["elbo_nats"]  # minus the sum of the other two
+    (reconstruction_mean, reconstruction_error), (kl_mean, kl_error) = over_draws(reconstruction), over_draws(kl)
+    _, elbo_error = over_draws(reconstruction + kl)
+    found: Arrays = {
+        "reconstruction_nats": on_grid(reconstruction_mean),
+        "reconstruction_mc_nats": reconstruction_error,
+        "kl_nats": on_grid(kl_mean),
+        "kl_mc_nats": kl_error,
+        "elbo_mc_nats": elbo_error,
+    }
     found["latent_variance"], found["latent_variance_se"] = variance_of_means(posterior.mean)
     latents = [mean_and_error(latent) for latent in kl_per_latent(posterior).T]
     found["latent_kl_nats"], found["latent_kl_nats_se"] = (np.array(column) for column in zip(*latents, strict=True))

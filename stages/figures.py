@@ -11,7 +11,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline.files import atomic, load_arrays
-from pipeline.params import Figures, Model, Threads, Train
+from pipeline.params.figures import Figures
+from pipeline.params.model import Model
+from pipeline.params.threads import Threads
+from pipeline.params.train import Train
 from pipeline.stage import Input, Output
 from pipeline.weights import load_weights
 from vae import latent_space, plots

@@ -4,11 +4,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.files import load_arrays, write_metrics
-from pipeline.params import Model, Outliers, Threads
+from pipeline.params.model import Model
+from pipeline.params.outliers import Outliers
+from pipeline.params.threads import Threads
 from pipeline.progress import progress
 from pipeline.stage import Input, Output
 from pipeline.weights import load_weights
-from vae.binarisation import seeded_draw
 from vae.evaluation import Evaluator
 from vae.model import build_vae, fix_threads
 from vae.outliers import KINDS, auroc, outliers_of
@@ -27,8 +28,8 @@ def run(
 ) -> None:
     """Writes how well the bound and the importance-weighted score tell outliers from garments.
 
-    The first images are the garments, and the next ones are what outliers are made of, so that the two are
-    independent. All are scored by binary draws of their gray values.
+    The first images are the garments, and the next ones are what outliers are made of, each of its own, so that all
+    are independent. All are scored by binary draws of their gray values.
 
     Args:
         model: The networks.
@@ -48,18 +49,20 @@ def run(
     work = len(splits) * (1 + len(KINDS)) * outliers.images * (outliers.latent_samples + outliers.importance_samples)
     with progress("outliers", work, " draws") as shown:
         evaluator = Evaluator(vae, _BATCH, shown.advance, jit_compile=model.jit_compile, workers=threads.intra_op)
-        for split, path in splits.items():
+        for number, (split, path) in enumerate(splits.items()):
             images = load_arrays(path)["images"]
-            garments, others = images[: outliers.images], images[outliers.images : 2 * outliers.images]
-            made = outliers_of(others, np.random.default_rng(outliers.seed))
-            scores = _scores(evaluator, np.concatenate([garments, *made.values()]), outliers)
+            garments, others = images[: outliers.images], images[outliers.images : 3 * outliers.images]
+            made = outliers_of(others, np.random.default_rng([outliers.seed, number]))
+            scores = _scores(evaluator, np.concatenate([garments, *made.values()]), outliers, number)
             found[split] = _aurocs(list(made), scores)
     write_metrics(metrics, found)
 
 
-def _scores(evaluator: Evaluator, images: NDArray[np.float32], outliers: Outliers) -> dict[str, NDArray[np.float32]]:
+def _scores(
+    evaluator: Evaluator, images: NDArray[np.float32], outliers: Outliers, split: int
+) -> dict[str, NDArray[np.float32]]:
     """Scores of each image by name, (count,) float32 nats."""
-    drawn = seeded_draw(images, outliers.seed).astype(np.float32)
+    drawn = (np.random.default_rng([outliers.seed, split, 1]).random(images.shape) < images).astype(np.float32)
     posterior = evaluator.encode(drawn)
     reconstruction, kl = evaluator.terms(drawn, posterior, seed=outliers.seed, samples=outliers.latent_samples)
     likelihood = evaluator.likelihood(drawn, posterior, seed=outliers.seed, samples=outliers.importance_samples)

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import StageError
 from pipeline.files import load_arrays, save_arrays
-from pipeline.params import Preprocess
+from pipeline.params.preprocess import Preprocess
 from pipeline.stage import Input, Output
 from vae.binarisation import published_draw, seeded_draw
 from vae.fashion_mnist import PUBLISHED_TEST_ONES, PUBLISHED_VALIDATION_COUNT

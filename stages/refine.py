@@ -2,8 +2,11 @@
 
 import numpy as np
 
+from pipeline.errors import StageError
 from pipeline.files import load_arrays, save_arrays
-from pipeline.params import Model, Refine, Threads
+from pipeline.params.model import Model
+from pipeline.params.refine import Refine
+from pipeline.params.threads import Threads
 from pipeline.progress import progress
 from pipeline.stage import Input, Output
 from pipeline.weights import load_weights
@@ -23,7 +26,7 @@ def run(
     validation: Output,
     test: Output,
 ) -> None:
-    """Writes the bound by the encoder's q(z|x) and by the refined one, on the same draws of noise.
+    """Writes the bound by the encoder's q(z|x) and by the refined one, on the same draws of noise, and the likelihood.
 
     Args:
         model: The networks.
@@ -34,15 +37,19 @@ def run(
         weights: Folder of the model's weights.
         validation: Folder of arrays, (images,) float32: elbo_nats and refined_elbo_nats of the first binarised images,
             their errors over draws elbo_mc_nats and refined_elbo_mc_nats, and that of their difference,
-            amortisation_mc_nats.
+            amortisation_mc_nats; and refined_nll_nats, importance-weighted by draws of the refined q(z|x), with its
+            error over draws refined_nll_mc_nats.
         test: The same for the test images.
+
+    Raises:
+        StageError: If refining spoils a posterior.
     """
     fix_threads(**threads.model_dump())
     vae = build_vae(**model.networks)
     load_weights(vae, weights)
     splits = {validation: validation_set, test: test_set}
     with progress("refine", len(splits) * refine.steps, " updates") as shown:
-        evaluator = Evaluator(vae, refine.images)
+        evaluator = Evaluator(vae, refine.images, jit_compile=model.jit_compile, workers=threads.intra_op)
         for folder, path in splits.items():
             images = load_arrays(path)["binarised"][: refine.images].astype(np.float32)
             first = evaluator.encode(images)
@@ -59,8 +66,14 @@ def run(
             )
             draws = {"seed": refine.seed, "samples": refine.bound_samples}
             before, after = (-np.add(*evaluator.terms(images, posterior, **draws)) for posterior in (first, best))
+            likelihood = evaluator.likelihood(images, best, seed=refine.seed, samples=refine.importance_samples)
             elbo, elbo_error = over_draws(before)
             refined_elbo, refined_error = over_draws(after)
+            if not np.isfinite(after).all():
+                raise StageError(
+                    f"refine.learning_rate = {refine.learning_rate:g}: a refined posterior is not finite any more; "
+                    f"expected a rate that its ELBO rises with: a tenth of it may do"
+                )
             save_arrays(
                 folder,
                 {
@@ -69,5 +82,7 @@ def run(
                     "refined_elbo_nats": refined_elbo,
                     "refined_elbo_mc_nats": refined_error,
                     "amortisation_mc_nats": over_draws(after - before)[1],
+                    "refined_nll_nats": likelihood.nll,
+                    "refined_nll_mc_nats": likelihood.monte_carlo_error,
                 },
             )

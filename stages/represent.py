@@ -3,7 +3,9 @@
 from threadpoolctl import threadpool_limits
 
 from pipeline.files import load_arrays, write_metrics
-from pipeline.params import Model, Represent, Threads
+from pipeline.params.classifiers import Represent
+from pipeline.params.model import Model
+from pipeline.params.threads import Threads
 from pipeline.progress import progress
 from pipeline.stage import Input, Output
 from pipeline.weights import load_weights

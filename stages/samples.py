@@ -6,7 +6,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from pipeline.files import load_arrays, write_metrics
-from pipeline.params import Model, Samples, Threads
+from pipeline.params.model import Model
+from pipeline.params.samples import Samples
+from pipeline.params.threads import Threads
 from pipeline.stage import Input, Output
 from pipeline.weights import load_weights
 from vae.binarisation import seeded_draw
@@ -36,7 +38,7 @@ def run(
         model: The networks.
         samples: How many, and the space that they are compared in.
         threads: Counts of threads, TensorFlow's and of other products of matrices.
-        training_set: Folder of the training images, which the space is fitted to.
+        training_set: Folder of the training images. The space is fitted to those that are no reference.
         validation_set: Folder of the validation images.
         test_set: Folder of the test images.
         weights: Folder of the model's weights.
@@ -53,7 +55,7 @@ def run(
     training = seeded_draw(load_arrays(training_set)["images"], samples.seed)
     validation, test = (load_arrays(path)["binarised"] for path in (validation_set, test_set))
     with threadpool_limits(threads.intra_op):
-        space = principal_components(training, samples.components)
+        space = principal_components(training[samples.images :], samples.components)
         places = [project(space, images[: samples.images]) for images in (drawn, training, validation, test)]
         of_model, of_training, of_validation, of_test = places
         found = {

@@ -22,6 +22,9 @@ from vae.statistics import TARGETS, losses_of, mean_and_error, summarise, summar
 Figures = dict[str, NDArray[Any]]
 Table = list[dict[str, str]]
 
+_OF_LATENTS = ("latent_variance", "latent_variance_se", "latent_kl_nats", "latent_kl_nats_se")
+_OF_BINS = ("pixels", "predicted", "observed", "gap_se")
+
 
 def run(
     validation: Input,
@@ -50,7 +53,7 @@ def run(
         latents: CSV, a row a latent: for each split and targets the variance of the posterior means and the KL, in
             nats, each with its error over images.
         calibration: CSV, a row an interval of predicted probability: for each split the pixels in it, their mean
-            prediction, and the share of ones with its error over images.
+            prediction, the share of ones, and the error over images of the difference of these two.
         per_image: npz, a row an image: split (0 validation, 1 test) and label uint8, index uint16, and for each
             targets the reconstruction loss and the KL, for the binarised also the NLL, float32 nats.
     """
@@ -63,10 +66,6 @@ def run(
     _write_per_image(splits, per_image)
 
 
-_OF_LATENTS = ("latent_variance", "latent_variance_se", "latent_kl_nats", "latent_kl_nats_se")
-_OF_BINS = ("pixels", "predicted", "observed", "observed_se")
-
-
 def _summary(figures: Figures, refined: Figures) -> dict[str, Any]:
     summary: dict[str, Any] = dict(summarise(figures))
     for targets in TARGETS:
@@ -74,7 +73,7 @@ def _summary(figures: Figures, refined: Figures) -> dict[str, Any]:
         summary[targets]["active_units"] = int(active.sum())
     gap = np.abs(figures["calibration_observed"] - figures["calibration_predicted"])
     summary["calibration_error"] = float(np.average(gap, weights=figures["calibration_pixels"]))
-    summary["gap"] = summarise_gap(figures, refined)
+    summary["gap"] = summarise_gap(refined)
     return summary
 
 
@@ -86,9 +85,13 @@ def _rows(number: str, splits: dict[str, Figures], names: list[str]) -> Table:
         for name in names
     }
     return [
-        {number: str(place), **{name: significant(array[place]) for name, array in columns.items()}}
+        {number: str(place), **{name: _number(array[place]) for name, array in columns.items()}}
         for place in range(len(next(iter(columns.values()))))
     ]
+
+
+def _number(value: np.generic) -> str:
+    return str(value) if isinstance(value, np.integer) else significant(float(value))
 
 
 def _class_rows(splits: dict[str, Figures]) -> Table:

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from pipeline.environment import instruction_set
 from pipeline.files import atomic, load_arrays, significant, write_metrics
-from pipeline.params import Model, Threads, Train
+from pipeline.params.model import Model
+from pipeline.params.threads import Threads
+from pipeline.params.train import Train
 from pipeline.progress import Progress, progress
 from pipeline.stage import Input, Output, Resumable
 from pipeline.state import State

@@ -33,7 +33,7 @@ SLICE_PARAMS: Mapping[str, Mapping[str, Any]] = {
     "model": {"widths": [4, 8, 8]},
     "train": {"epochs": 3, "batch_size": 50},
     "evaluate": {"latent_samples": 2, "importance_samples": 30, "batch_size": 80},
-    "refine": {"images": 20, "steps": 10, "bound_samples": 4},
+    "refine": {"images": 20, "steps": 10, "bound_samples": 4, "importance_samples": 10},
     "baseline": {"neighbours": [1, 3], "inverse_regularisation": [0.01], "iterations": 10},
     "represent": {"neighbours": [1, 3], "inverse_regularisation": [0.1], "iterations": 10},
     "outliers": {"images": 40, "latent_samples": 2, "importance_samples": 5},

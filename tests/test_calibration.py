@@ -39,7 +39,7 @@ def test_counts_means_and_shares_are_those_of_a_loop_over_pixels(bins: int) -> N
 def test_there_are_twenty_bins_unless_asked_otherwise() -> None:
     found = reliability(*correlated(2, 0))
     assert BINS == 20
-    for figures in (found.pixels, found.predicted, found.observed, found.observed_se):
+    for figures in (found.pixels, found.predicted, found.observed, found.gap_se):
         assert figures.shape == (20,)
 
 
@@ -60,7 +60,7 @@ def test_a_probability_of_one_is_in_the_last_bin() -> None:
     ones = np.ones((2, 28, 28), np.float32)
     found = reliability(ones, ones)
     assert found.pixels.tolist() == [0] * 19 + [2 * 784]
-    assert (found.predicted[-1], found.observed[-1], found.observed_se[-1]) == (1, 1, 0)
+    assert (found.predicted[-1], found.observed[-1], found.gap_se[-1]) == (1, 1, 0)
 
 
 def test_empty_bins_are_at_their_centres_without_error() -> None:
@@ -71,7 +71,7 @@ def test_empty_bins_are_at_their_centres_without_error() -> None:
     empty = [0, 2, 3]
     np.testing.assert_array_equal(found.predicted[empty], [0.125, 0.625, 0.875])
     np.testing.assert_array_equal(found.observed[empty], [0.125, 0.625, 0.875])
-    np.testing.assert_array_equal(found.observed_se[empty], [0, 0, 0])
+    np.testing.assert_array_equal(found.gap_se[empty], [0, 0, 0])
     assert found.observed[1] == pytest.approx(0.2, abs=1e-3)
 
 
@@ -82,15 +82,16 @@ def test_the_error_is_that_of_a_bootstrap_over_images_and_not_over_pixels() -> N
     pixels = np.array([np.histogram(image, edges)[0] for image in probabilities])
     ones = np.array([np.histogram(p[x > 0], edges)[0] for p, x in zip(probabilities, images, strict=True)])
     times = np.random.default_rng(1).multinomial(400, np.full(400, 1 / 400), 4000)
-    resampled = (times @ ones) / (times @ pixels)
-    np.testing.assert_allclose(found.observed_se, resampled.std(axis=0), rtol=0.1)
+    predicted = np.array([np.histogram(image, edges, weights=image)[0] for image in probabilities])
+    resampled = (times @ (ones - predicted)) / (times @ pixels)
+    np.testing.assert_allclose(found.gap_se, resampled.std(axis=0), rtol=0.1)
     independent = np.sqrt(found.observed * (1 - found.observed) / found.pixels)
-    assert np.all(found.observed_se > 3 * independent)
+    assert np.all(found.gap_se > 3 * independent)
 
 
 def test_images_drawn_from_their_own_probabilities_are_calibrated_within_their_errors() -> None:
     found = reliability(*correlated(500, 0))
-    deviations = (found.observed - found.predicted) / found.observed_se
+    deviations = (found.observed - found.predicted) / found.gap_se
     assert np.abs(deviations).max() < 4
     assert 0.5 < deviations.std() < 1.5
 
@@ -99,6 +100,6 @@ def test_probabilities_that_are_too_sure_of_themselves_are_seen() -> None:
     probabilities, images = correlated(500, 0)
     odds = (probabilities / (1 - probabilities)) ** 1.2
     found = reliability(odds / (1 + odds), images)
-    deviations = (found.observed - found.predicted) / found.observed_se
+    deviations = (found.observed - found.predicted) / found.gap_se
     assert np.all(deviations[:7] > 5)
     assert np.all(deviations[13:] < -5)

@@ -13,9 +13,12 @@ from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 from ruamel.yaml import YAML
 
-from pipeline import params
 from pipeline.errors import StageError
-from pipeline.params import Params, Section, load_params, load_sections
+from pipeline.params.model import Model
+from pipeline.params.section import Section, load_section
+from pipeline.params.threads import Threads
+from pipeline.params.train import Train
+from pipeline.params.whole import Params, load_params
 
 SHIPPED = ROOT / "params.yaml"
 
@@ -27,7 +30,8 @@ train: {seed: 1, targets: gray, epochs: 3, batch_size: 128, learning_rate: 1.0e-
   schedule: constant, weight_decay: 0, beta: 1.0, kl_warmup_epochs: 0, kl_warmup_start: 0,
   importance_samples: 1, importance_epochs: 0, ema_momentum: 0, validation_interval: 1, keep: last}
 evaluate: {seed: 2, latent_samples: 8, importance_samples: 100, batch_size: 500}
-refine: {seed: 4, images: 50, steps: 10, learning_rate: 0.02, latent_samples: 3, bound_samples: 64}
+refine: {seed: 4, images: 50, steps: 10, learning_rate: 0.02, latent_samples: 3, bound_samples: 64,
+  importance_samples: 11}
 baseline: {neighbours: [1, 3], inverse_regularisation: [0.01], iterations: 100}
 represent: {neighbours: [5], inverse_regularisation: [0.1], iterations: 200}
 outliers: {seed: 5, images: 90, latent_samples: 9, importance_samples: 7}
@@ -36,7 +40,7 @@ figures: {seed: 3, grid_side: 20, prior_samples: 100}
 threads: {intra_op: 2, inter_op: 1, op_determinism: true}
 """
 
-SECTIONS = [kind for kind in vars(params).values() if isinstance(kind, type) and issubclass(kind, Section)]
+SECTIONS = [Params, *(field.annotation for field in Params.model_fields.values())]
 
 
 @pytest.fixture(scope="module")
@@ -94,14 +98,15 @@ def test_whole_number_serves_as_a_float(path: Path) -> None:
 def test_sections_load_alone(path: Path) -> None:
     path.write_text(VALID, encoding="utf-8")
     whole = load_params(path)
-    assert load_sections(["threads", "model"], path) == {"threads": whole.threads, "model": whole.model}
+    assert load_section(Threads, "threads", path) == whole.threads
+    assert load_section(Model, "model", path) == whole.model
 
 
 def test_sections_not_asked_for_are_not_judged(path: Path) -> None:
     path.write_text(
         "train: nonsense\nunknown: 1\nthreads: {intra_op: 2, inter_op: 1, op_determinism: true}\n", encoding="utf-8"
     )
-    assert load_sections(["threads"], path)["threads"].model_dump() == {
+    assert load_section(Threads, "threads", path).model_dump() == {
         "intra_op": 2,
         "inter_op": 1,
         "op_determinism": True,
@@ -180,15 +185,16 @@ BAD_VALUES = [
     ("validation_interval: 1", "validation_interval: 0", "train.validation_interval = 0", "greater than or equal to 1"),
     (
         "importance_samples: 100",
-        "importance_samples: 0",
-        "evaluate.importance_samples = 0",
-        "greater than or equal to 1",
+        "importance_samples: 1",
+        "evaluate.importance_samples = 1",
+        "greater than or equal to 2",
     ),
     ("op_determinism: true", "op_determinism: 1", "threads.op_determinism = 1", "valid boolean"),
     ("latent_samples: 8", "latent_samples: 1", "evaluate.latent_samples = 1", "greater than or equal to 2"),
-    ("images: 50", "images: 1001", "refine.images = 1001", "less than or equal to 1000"),
+    ("images: 50", "images: 501", "refine.images = 501", "less than or equal to 500"),
+    ("importance_samples: 11", "importance_samples: 1", "refine.importance_samples = 1", "greater than or equal to 2"),
     ("learning_rate: 0.02", "learning_rate: 0", "refine.learning_rate = 0", "greater than 0"),
-    ("latent_samples: 3", "latent_samples: 9", "refine.latent_samples = 9", "less than or equal to 8"),
+    ("latent_samples: 3", "latent_samples: 5", "refine.latent_samples = 5", "less than or equal to 4"),
     ("bound_samples: 64", "bound_samples: 1", "refine.bound_samples = 1", "greater than or equal to 2"),
     ("neighbours: [1, 3]", "neighbours: []", "baseline.neighbours = []", "at least 1"),
     ("neighbours: [1, 3]", "neighbours: [1, 0]", "baseline.neighbours.1 = 0", "greater than or equal to 1"),
@@ -196,11 +202,11 @@ BAD_VALUES = [
     ("[0.1]", "[0.0]", "represent.inverse_regularisation.0 = 0.0", "greater than 0"),
     ("[0.1]", "[.nan]", "represent.inverse_regularisation.0 = nan", "finite number"),
     ("iterations: 200", "iterations: 0", "represent.iterations = 0", "greater than or equal to 1"),
-    ("images: 90", "images: 5001", "outliers.images = 5001", "less than or equal to 5000"),
+    ("images: 90", "images: 3001", "outliers.images = 3001", "less than or equal to 3000"),
     ("importance_samples: 7", "importance_samples: 0", "outliers.importance_samples = 0", "greater than or equal to 1"),
     ("images: 1000", "images: 99", "samples.images = 99", "greater than or equal to 100"),
     ("components: 50", "components: 785", "samples.components = 785", "less than or equal to 784"),
-    ("neighbours: 6", "neighbours: 100", "samples.neighbours = 100", "less than or equal to 99"),
+    ("neighbours: 6", "neighbours: 10", "samples.neighbours = 10", "less than or equal to 9"),
     ("grid_side: 20", "grid_side: 1", "figures.grid_side = 1", "greater than or equal to 2"),
     ("prior_samples: 100", "prior_samples: 1001", "figures.prior_samples = 1001", "less than or equal to 1000"),
     ("intra_op: 2", "intra_op: 0", "threads.intra_op = 0", "greater than or equal to 1"),
@@ -227,7 +233,7 @@ def test_bad_value_is_refused(path: Path, before: str, after: str, key_and_value
 def test_bad_value_is_refused_where_its_section_alone_is_loaded(path: Path) -> None:
     path.write_text(changed("beta: 1.0", "beta: -1"), encoding="utf-8")
     with pytest.raises(StageError, match=r"train\.beta = -1: it should be greater than or equal to 0"):
-        load_sections(["threads", "train"], path)
+        load_section(Train, "train", path)
 
 
 def test_every_error_is_listed(path: Path) -> None:
@@ -255,7 +261,7 @@ def test_unknown_key_is_named_with_the_known_ones(path: Path) -> None:
 def test_unknown_key_is_named_where_its_section_alone_is_loaded(path: Path) -> None:
     path.write_text(changed("inter_op: 1", "inter_op: 1, cores: 4"), encoding="utf-8")
     with pytest.raises(StageError, match=r"threads\.cores = 4 is unknown; expected one of: intra_op, inter_op"):
-        load_sections(["threads"], path)
+        load_section(Threads, "threads", path)
 
 
 def test_unknown_section_is_named_with_the_known_ones(path: Path) -> None:
@@ -280,8 +286,8 @@ def test_missing_section_is_named(path: Path) -> None:
 
 def test_missing_section_is_named_where_it_alone_is_loaded(path: Path) -> None:
     path.write_text(changed("threads: {intra_op: 2, inter_op: 1, op_determinism: true}\n", ""), encoding="utf-8")
-    with pytest.raises(StageError, match=r"section 'threads' is missing; expected: preprocess, model, train"):
-        load_sections(["threads"], path)
+    with pytest.raises(StageError, match=r"section 'threads' is missing; expected its keys: intra_op, inter_op"):
+        load_section(Threads, "threads", path)
 
 
 # ---- refused files

@@ -40,7 +40,10 @@ import os, signal, sys, time
 from pathlib import Path
 from pipeline.errors import StageError
 from pipeline.files import atomic
-from pipeline.params import Model, Params, Threads, Train
+from pipeline.params.model import Model
+from pipeline.params.threads import Threads
+from pipeline.params.train import Train
+from pipeline.params.whole import Params
 from pipeline.stage import Input, Output, Resumable
 
 """

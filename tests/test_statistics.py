@@ -114,7 +114,8 @@ def test_a_summary_holds_the_mean_and_error_of_each_loss_of_each_kind_of_targets
     assert set(summary) == {"gray", "binarised"}
     endings = ("", "_se", "_mc")
     assert set(summary["gray"]) == {f"{name}{ending}" for name in names for ending in endings}
-    more = {f"{name}{ending}" for name in ("nll_nats", "nll_bits_per_dim") for ending in endings} | {"nll_samples"}
+    more = {f"{name}{ending}" for name in ("nll_nats", "nll_bits_per_dim") for ending in endings}
+    more |= {"nll_samples", "nll_effective_samples", "nll_nats_bias"}
     assert set(summary["binarised"]) == set(summary["gray"]) | more
     assert summary["gray"]["kl_nats"] == 4
     assert summary["binarised"]["elbo_nats"] == -31
@@ -175,18 +176,16 @@ def test_errors_over_images_and_over_draws_are_those_of_a_bootstrap() -> None:
 
 
 def test_the_gap_has_two_parts_that_make_it_up() -> None:
-    figures = {
-        "binarised_nll_nats": np.array([10, 20, 99], np.float32),
-        "binarised_nll_mc_nats": np.array([0.3, 0.0, 9.9], np.float32),
-    }
     refined = {
         "elbo_nats": np.array([-15, -23], np.float32),
         "refined_elbo_nats": np.array([-12, -22], np.float32),
+        "refined_nll_nats": np.array([10, 20], np.float32),
         "elbo_mc_nats": np.array([0.4, 0.0], np.float32),
         "refined_elbo_mc_nats": np.array([0.0, 0.8], np.float32),
+        "refined_nll_mc_nats": np.array([0.3, 0.0], np.float32),
         "amortisation_mc_nats": np.array([0.6, 0.8], np.float32),
     }
-    gap = summarise_gap(figures, refined)
+    gap = summarise_gap(refined)
     assert gap["images"] == 2
     assert (gap["elbo_to_nll_nats"], gap["amortisation_nats"], gap["approximation_nats"]) == (4, 2, 2)
     assert gap["amortisation_nats_se"] == pytest.approx(1)  # of 3 and 1
@@ -194,3 +193,24 @@ def test_the_gap_has_two_parts_that_make_it_up() -> None:
     assert gap["elbo_to_nll_nats_mc"] == pytest.approx(0.25)  # hypot(0.3, 0.4) / 2
     assert gap["amortisation_nats_mc"] == pytest.approx(0.5)  # hypot(0.6, 0.8) / 2
     assert gap["approximation_nats_mc"] == pytest.approx(math.hypot(0.3, 0.8) / 2)
+
+
+def test_draws_of_equal_weight_are_all_effective_and_have_no_bias(figures: Figures) -> None:
+    even = summarise(figures | {"binarised_nll_mc_nats": np.zeros(3, np.float32)})["binarised"]
+    assert even["nll_effective_samples"] == pytest.approx(7)
+    assert even["nll_nats_bias"] == 0
+
+
+def test_one_draw_that_carries_the_sum_is_the_only_effective_one(figures: Figures) -> None:
+    alone = math.sqrt(1 - 1 / 7)  # the relative error of a sum in which 6 of 7 weights are nothing
+    found = summarise(figures | {"binarised_nll_mc_nats": np.full(3, alone, np.float32)})["binarised"]
+    assert found["nll_effective_samples"] == pytest.approx(1)
+
+
+def test_the_bias_is_that_of_the_log_of_a_mean() -> None:
+    """Against the mean of -log of the mean of log-normal weights, whose true value is known."""
+    generator, deviation, draws = np.random.default_rng(0), 0.5, 50
+    weights = np.exp(generator.normal(-(deviation**2) / 2, deviation, (200_000, draws)))  # of mean 1
+    exact = -np.log(weights.mean(axis=1)).mean()
+    errors = weights.std(axis=1) / weights.mean(axis=1) / math.sqrt(draws)
+    assert np.square(errors).mean() / 2 == pytest.approx(exact, rel=0.2)

@@ -11,7 +11,7 @@ from conftest import ROOT, Project
 from ruamel.yaml import YAML
 
 from pipeline.errors import StageError
-from pipeline.params import load_params
+from pipeline.params.whole import load_params
 from workflow import seeds, tolerance
 from workflow.experiment import overrides
 from workflow.presets import preset_names, read_preset, run_digest, write_params

@@ -16,7 +16,7 @@ class Reliability:
     pixels: NDArray[np.int64]
     predicted: NDArray[np.float64]  # mean predicted probability; the bin's centre where it has no pixel
     observed: NDArray[np.float64]  # share of the pixels that are 1; the centre where there is none
-    observed_se: NDArray[np.float64]  # its standard error over images, as pixels of one image go together
+    gap_se: NDArray[np.float64]  # standard error of observed - predicted over images, whose pixels go together
 
 
 def reliability(probabilities: NDArray[np.float32], images: NDArray[np.floating], bins: int = BINS) -> Reliability:
@@ -39,11 +39,11 @@ def reliability(probabilities: NDArray[np.float32], images: NDArray[np.floating]
     ones = per_image(images.reshape(count, -1).astype(np.float64))
     total, centres = pixels.sum(axis=0), (np.arange(bins) + 0.5) / bins
     filled = np.maximum(total, 1)
-    observed = np.where(total > 0, ones.sum(axis=0) / filled, centres)
-    residual = ones - observed * pixels  # of the ratio estimator, linearised
+    gap = (ones - predicted).sum(axis=0) / filled
+    residual = ones - predicted - gap * pixels  # of the ratio estimator, linearised
     return Reliability(
         pixels=total.astype(np.int64),
         predicted=np.where(total > 0, predicted.sum(axis=0) / filled, centres),
-        observed=observed,
-        observed_se=np.sqrt(np.square(residual).sum(axis=0)) / filled,
+        observed=np.where(total > 0, ones.sum(axis=0) / filled, centres),
+        gap_se=np.sqrt(np.square(residual).sum(axis=0)) / filled,
     )

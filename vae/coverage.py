@@ -9,19 +9,21 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import pairwise_distances_chunked
 from sklearn.neighbors import NearestNeighbors
 
-from vae.statistics import mean_and_error
-
 Array = NDArray[Any]
+
+
+#: Disjoint parts of both sets whose figures' spread gives the standard errors.
+BLOCKS = 10
 
 
 @dataclass(frozen=True)
 class Closeness:
-    """Density and coverage of samples, each with its standard error given the other set."""
+    """Density and coverage of samples, each with its standard error over draws of both sets."""
 
     density: float  # 1 in expectation for samples of the data's own distribution; may exceed 1
-    density_se: float  # over samples
+    density_se: float
     coverage: float  # share of real images that have a sample near by, in [0, 1]
-    coverage_se: float  # over real images
+    coverage_se: float
 
 
 def principal_components(images: Array, components: int) -> PCA:
@@ -40,24 +42,30 @@ def closeness(real: Array, samples: Array, neighbours: int) -> Closeness:
 
     A real image's neighbourhood reaches to its k-th nearest other real image. Density counts, for each sample, the
     neighbourhoods that it lies in, over k; coverage, the neighbourhoods with a sample in them. Whether a sample at
-    just the radius is inside, as a copy of a real image may be, is left to rounding.
+    just the radius is inside, as a copy of a real image may be, is left to rounding. The errors are the deviation of
+    both over `BLOCKS` disjoint parts of the two sets, over the root of their number, so uncertain by a quarter.
 
     Args:
         real: (count, features).
         samples: (count, features).
-        neighbours: k, below the count of real images.
+        neighbours: k, below the real images of a block.
     """
+    density, coverage = _density_and_coverage(real, samples, neighbours)
+    pairs = zip(np.array_split(real, BLOCKS), np.array_split(samples, BLOCKS), strict=True)
+    blocks = np.array([_density_and_coverage(*pair, neighbours) for pair in pairs])
+    density_se, coverage_se = (float(error) for error in blocks.std(axis=0, ddof=1) / np.sqrt(BLOCKS))
+    return Closeness(density, density_se, coverage, coverage_se)
+
+
+def _density_and_coverage(real: Array, samples: Array, neighbours: int) -> tuple[float, float]:
     distances, _ = NearestNeighbors(n_neighbors=neighbours, algorithm="brute").fit(real).kneighbors()
     radius = distances[:, -1]
-    covered = np.zeros(len(real), bool)
-    counts = []
+    covered, inside = np.zeros(len(real), bool), 0
     for chunk in pairwise_distances_chunked(samples, real):
-        inside = chunk < radius
-        counts.append(inside.sum(axis=1))
-        covered |= inside.any(axis=0)
-    density, density_se = mean_and_error(np.concatenate(counts) / neighbours)
-    coverage, coverage_se = mean_and_error(covered)
-    return Closeness(density, density_se, coverage, coverage_se)
+        near = chunk < radius
+        inside += int(near.sum())
+        covered |= near.any(axis=0)
+    return inside / (neighbours * len(samples)), float(covered.mean())
 
 
 def _flat(images: Array) -> NDArray[np.float64]:

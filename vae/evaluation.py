@@ -1,7 +1,7 @@
 """Estimates of the evidence lower bound and of the likelihood, image by image."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -162,7 +162,7 @@ class Evaluator:
 
     def likelihoods(
         self, images: Array, posterior: Posterior, *, seed: int, samples: int, done: int = 0
-    ) -> Iterator[Likelihood]:
+    ) -> Generator[Likelihood, None, None]:
         """Minus log of the mean importance weight p(x, z) / q(z|x) over `samples` draws of q(z|x) for each image.
 
         Its expectation is an upper bound of -log p(x) that falls with the draws; with one draw it is the
@@ -194,13 +194,15 @@ class Evaluator:
     def _likelihood(self, images: Array, mean: Array, log_var: Array, stream: tf.Tensor, samples: int) -> Likelihood:
         """The estimates of one part of the images."""
         arrays = [_filled(array) for array in (images, mean, log_var)]
-        sums = [tf.fill((_IMPORTANCE_IMAGES,), -math.inf)] * 2
+        log_sum, log_square = np.full((2, _IMPORTANCE_IMAGES), -np.inf)
         taken = 0
         while taken < samples:
             draws = min(_IMPORTANCE_DRAWS, samples - taken)
-            sums = self._draw(*arrays, *sums, stream, tf.constant(taken), tf.constant(draws))
+            some, some_square = self._draw(*arrays, stream, tf.constant(taken), tf.constant(draws))
+            log_sum = np.logaddexp(log_sum, some.numpy())  # in float64, where many draws do not drown the next ones
+            log_square = np.logaddexp(log_square, some_square.numpy())
             taken += draws
-        log_sum, log_square = (logs.numpy()[: len(images)].astype(np.float64) for logs in sums)
+        log_sum, log_square = log_sum[: len(images)], log_square[: len(images)]
         relative_variance = np.maximum(np.exp(log_square - 2 * log_sum) - 1 / taken, 0)
         nll = math.log(taken) - log_sum
         return Likelihood(nll.astype(np.float32), np.sqrt(relative_variance).astype(np.float32), taken)
@@ -235,13 +237,12 @@ class Evaluator:
         targets: tf.Tensor,
         mean: tf.Tensor,
         log_var: tf.Tensor,
-        log_sum: tf.Tensor,
-        log_square: tf.Tensor,
         stream: tf.Tensor,
         first: tf.Tensor,
         count: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Logs of the sums of weights and of their squares after `count` more draws, numbers `first` on."""
+        """Logs of the sums of weights and of their squares over `count` draws, numbers `first` on."""
+        log_sum = log_square = tf.fill((_IMPORTANCE_IMAGES,), -math.inf)
         sample = first
         while sample < first + count:  # XLA would compile anew for every bound of a tf.range
             noise = importance_noise(_IMPORTANCE_IMAGES, self._vae.latent_dim, stream, sample)

@@ -14,20 +14,22 @@ def outliers_of(images: Array, generator: np.random.Generator) -> Mapping[str, A
     """Outliers by kind, each (count, 28, 28) float32 in [0, 1].
 
     Args:
-        images: (count, 28, 28) float32 in [0, 1], garments that they are made of, two or more.
+        images: (2 * count, 28, 28) float32 in [0, 1], garments that they are made of.
         generator: Of what is random.
 
     Returns:
         `rotated` by 180 degrees; `inverted`, 1 - x; `shuffled`, the pixels of each image in an order of its own;
-        `noise`, each pixel uniform on [0, 1); and `blended`, the mean of an image and the next one.
+        `noise`, each pixel uniform on [0, 1); and `blended`, the mean of an image and of one of the second half. All
+        but the last are made of the first half.
     """
+    images, others = np.split(images, 2)
     pixels = images.reshape(len(images), -1)
     return {
         "rotated": images[:, ::-1, ::-1].copy(),
         "inverted": 1 - images,
         "shuffled": generator.permuted(pixels, axis=1).reshape(images.shape),
         "noise": generator.random(images.shape, np.float32),
-        "blended": (images + np.roll(images, -1, axis=0)) / 2,
+        "blended": (images + others) / 2,
     }
 
 

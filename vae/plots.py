@@ -267,7 +267,7 @@ def calibration(pixels: NDArray[np.int64], predicted: Array, observed: Array, er
         pixels: (bins,) pixels by predicted probability.
         predicted: (bins,) mean predicted probability.
         observed: (bins,) share of ones.
-        error: (bins,) its standard error over images.
+        error: (bins,) standard error over images of the difference of both.
     """
     some = pixels > 0
     with mpl.rc_context(STYLE):

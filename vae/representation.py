@@ -50,15 +50,18 @@ def accuracies(
 
     Returns:
         `linear_probe` and `nearest_neighbours`: the setting chosen, the first of equals; `validation_accuracy` and
-        `test_accuracy`, shares of the images, with their errors over images (`_se`).
+        `test_accuracy`, shares of the images, with their errors over images (`_se`). Of the probe also the `iterations`
+        that were taken: where they are the most that may be, they ended it before it converged.
     """
     probes: dict[float, Any] = {
         strength: make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=iterations))
         for strength in inverse_regularisation
     }
     votes: dict[float, Any] = {k: KNeighborsClassifier(k, algorithm="brute") for k in neighbours}
+    linear = _best("inverse_regularisation", probes, train, validation, test, advance)
+    linear["iterations"] = int(probes[linear["inverse_regularisation"]][-1].n_iter_.max())
     return {
-        "linear_probe": _best("inverse_regularisation", probes, train, validation, test, advance),
+        "linear_probe": linear,
         "nearest_neighbours": _best("neighbours", votes, train, validation, test, advance),
     }
 

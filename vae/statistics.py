@@ -25,7 +25,7 @@ def on_grid(nats: NDArray[np.float32]) -> NDArray[np.float32]:
     return (np.round(nats / GRID_NATS) * GRID_NATS).astype(np.float32)
 
 
-def mean_and_error(values: NDArray[np.floating]) -> tuple[float, float]:
+def mean_and_error(values: NDArray[Any]) -> tuple[float, float]:
     """Mean over images and its standard error, s / sqrt(n) with the sample deviation s, (count,) to two floats."""
     exact = values.astype(np.float64)
     return float(exact.mean()), float(exact.std(ddof=1) / np.sqrt(exact.size))
@@ -64,7 +64,9 @@ def losses_of(figures: dict[str, NDArray[Any]], targets: str) -> dict[str, NDArr
 def summarise(figures: dict[str, NDArray[Any]]) -> dict[str, dict[str, float]]:
     """For gray and for binarised targets, the mean of each loss, its error over images (`_se`) and over draws (`_mc`).
 
-    The NLL also in bits per dimension, with the draws per image (`nll_samples`).
+    The NLL also in bits per dimension, with the draws per image (`nll_samples`), the mean over images of how many draws
+    of equal weight they are worth (`nll_effective_samples`, Kong 1992), and by how much its expectation is above
+    -log p(x) (`nll_nats_bias`), to the first order in the variance of a mean weight, so only where they are many.
     """
     summary: dict[str, dict[str, float]] = {}
     for targets in TARGETS:
@@ -76,30 +78,33 @@ def summarise(figures: dict[str, NDArray[Any]]) -> dict[str, dict[str, float]]:
     binarised = summary["binarised"]
     for ending in ("", "_se", "_mc"):
         binarised[f"nll_bits_per_dim{ending}"] = binarised[f"nll_nats{ending}"] / NATS_PER_BIT_PER_DIM
-    binarised["nll_samples"] = int(figures["binarised_nll_samples"])
+    samples = int(figures["binarised_nll_samples"])
+    variance = np.square(figures["binarised_nll_mc_nats"].astype(np.float64))
+    binarised["nll_samples"] = samples
+    binarised["nll_effective_samples"] = float(np.mean(1 / (variance + 1 / samples)))
+    binarised["nll_nats_bias"] = float(variance.mean() / 2)
     return summary
 
 
-def summarise_gap(figures: dict[str, NDArray[Any]], refined: dict[str, NDArray[Any]]) -> dict[str, float]:
+def summarise_gap(refined: dict[str, NDArray[Any]]) -> dict[str, float]:
     """The gap from ELBO to log-likelihood of binarised images, with its errors over images and over draws.
 
     It is the amortisation gap, which the encoder loses against the best diagonal Gaussian of each image, and the
-    approximation gap, which that one loses against the true posterior (Cremer et al. 2018, equation 7). The
-    log-likelihood is minus the importance-weighted NLL, a lower bound, so the approximation gap is one too.
+    approximation gap, which that one loses against the true posterior (Cremer et al. 2018). The log-likelihood is
+    importance-weighted with draws of the refined posterior, of which even few are enough where the encoder's are poor.
 
     Args:
-        figures: Of each image, (count,) each.
-        refined: elbo_nats, refined_elbo_nats and the error of their difference over draws of the first images.
+        refined: Of each image, (count,) each: elbo_nats, refined_elbo_nats, refined_nll_nats, their errors over draws
+            `_mc_nats`, and that of the difference of the first two, amortisation_mc_nats.
     """
-    count = len(refined["elbo_nats"])
-    elbo, best = refined["elbo_nats"], refined["refined_elbo_nats"]
-    log_likelihood, nll_error = -figures["binarised_nll_nats"][:count], figures["binarised_nll_mc_nats"][:count]
+    elbo, best, log_likelihood = refined["elbo_nats"], refined["refined_elbo_nats"], -refined["refined_nll_nats"]
+    nll_error = refined["refined_nll_mc_nats"]
     parts = {
         "elbo_to_nll_nats": (log_likelihood - elbo, np.hypot(nll_error, refined["elbo_mc_nats"])),
         "amortisation_nats": (best - elbo, refined["amortisation_mc_nats"]),
         "approximation_nats": (log_likelihood - best, np.hypot(nll_error, refined["refined_elbo_mc_nats"])),
     }
-    gap: dict[str, float] = {"images": count}
+    gap: dict[str, float] = {"images": len(elbo)}
     for name, (nats, errors) in parts.items():
         mean, error = mean_and_error(nats)
         gap |= {name: mean, f"{name}_se": error, f"{name}_mc": error_over_draws(errors)}

@@ -11,7 +11,8 @@ from ruamel.yaml import YAML
 
 from pipeline.errors import StageError
 from pipeline.files import sha256_file, write_json
-from pipeline.params import PARAMS_FILE, Params, load_params
+from pipeline.params.section import PARAMS_FILE
+from pipeline.params.whole import Params, load_params
 from pipeline.provenance import digest_of, sources_of
 
 FOLDER = Path("presets")
@@ -52,11 +53,9 @@ def run_digest(params: Params, stages: Iterable[str] = STAGES) -> str:
 
     Sections of parameters and sources of the stages, and versions of the numeric packages.
     """
-    model = params.model
-    modules = [f"vae.architectures.{model.architecture}", f"vae.priors.{model.prior}", "stages.__main__"]
     graph = YAML(typ="safe", pure=True).load(GRAPH)["stages"]
     sections = {section for stage in stages for section in graph[stage].get("params", [])}
-    sources = sources_of([*modules, *(f"stages.{stage}" for stage in stages)])
+    sources = sources_of(["stages.__main__", *(f"stages.{stage}" for stage in stages), *params.model.named_modules])
     causes = {
         "params": params.model_dump(mode="json", include=sections),
         "sources": {str(path): sha256_file(path) for path in sources},

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline.params import PARAMS_FILE
+from pipeline.params.section import PARAMS_FILE
 from workflow.presets import write_params
 from workflow.summary import EVALUATION, FIGURES, table
 from workflow.working_copy import working_copy

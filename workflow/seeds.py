@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.errors import StageError
 from pipeline.files import write_metrics
-from pipeline.params import load_params
+from pipeline.params.whole import load_params
 from pipeline.stage import INTERRUPTED
 from workflow.presets import STAGES, run_digest
 
@@ -80,7 +80,7 @@ def spreads(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     spread: dict[str, Any] = {}
     for name in runs[0]:
         values = [run[name] for run in runs]
-        if isinstance(values[0], Mapping):
+        if isinstance(values[0], Mapping) and name != "reference":  # of real images, which no training changes
             spread[name] = spreads(values)
         elif f"{name}_se" in runs[0] or name in _WITHOUT_ERROR:
             figures = {"mean": fmean(values), "deviation": stdev(values), "lowest": min(values), "highest": max(values)}

@@ -1,0 +1,47 @@
+"""The whole of `params.yaml`."""
+
+import pkgutil
+from pathlib import Path
+
+from pipeline.params.classifiers import Baseline, Represent
+from pipeline.params.evaluate import Evaluate
+from pipeline.params.figures import Figures
+from pipeline.params.model import ARCHITECTURES, PRIORS, Model
+from pipeline.params.outliers import Outliers
+from pipeline.params.preprocess import Preprocess
+from pipeline.params.refine import Refine
+from pipeline.params.samples import Samples
+from pipeline.params.section import PARAMS_FILE, Whole, load_whole
+from pipeline.params.threads import Threads
+from pipeline.params.train import Train
+
+
+class Params(Whole):
+    """The whole of `params.yaml`."""
+
+    preprocess: Preprocess
+    model: Model
+    train: Train
+    evaluate: Evaluate
+    refine: Refine
+    baseline: Baseline
+    represent: Represent
+    outliers: Outliers
+    samples: Samples
+    figures: Figures
+    threads: Threads
+
+    @property
+    def named_modules(self) -> list[str]:
+        """Every architecture and every prior."""
+        folders = {package: [package.replace(".", "/")] for package in (ARCHITECTURES, PRIORS)}
+        return [f"{name}.{module.name}" for name, folder in folders.items() for module in pkgutil.iter_modules(folder)]
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """The whole of `params.yaml`, checked.
+
+    Raises:
+        StageError: If a key is missing, unknown, of a wrong type or out of range; every one is named.
+    """
+    return load_whole(Params, path)
