@@ -1,0 +1,123 @@
+"""Revisions: the files that a commit, branch, tag, DVC experiment or the workspace holds."""
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from pipeline.errors import StageError
+
+#: The name of the files as they stand, committed or not.
+WORKSPACE = "workspace"
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One state of the project's files.
+
+    Attributes:
+        name: As a person typed it.
+        commit: Full id of the commit; None for the workspace.
+    """
+
+    name: str
+    commit: str | None
+
+    @property
+    def label(self) -> str:
+        """What to call it in a page or a table: the name and, where that says something new, the short id."""
+        if self.commit is None or self.commit.startswith(self.name):
+            return self.name[:9]
+        return f"{self.name} ({self.commit[:9]})"
+
+    def read(self, path: Path | str) -> bytes | None:
+        """Content of a file, given from the project's folder; None if this revision has no such file."""
+        if self.commit is None:
+            file = Path(path)
+            return file.read_bytes() if file.is_file() else None
+        done = _git("cat-file", "blob", f"{self.commit}:./{Path(path).as_posix()}")
+        return done.stdout if done.returncode == 0 else None
+
+    def require(self, path: Path | str) -> bytes:
+        """Content of a file.
+
+        Raises:
+            StageError: If this revision has no such file.
+        """
+        content = self.read(path)
+        if content is None:
+            raise StageError(
+                f"{self.label} has no file {path}; expected a revision whose pipeline has run and whose results are "
+                f"committed: run `dvc repro` there, or name another one"
+            )
+        return content
+
+    def read_json(self, path: Path | str) -> Any:
+        """Content of a JSON file that must be there."""
+        return json.loads(self.require(path))
+
+    def read_yaml(self, path: Path | str) -> Any:
+        """Content of a YAML file that must be there."""
+        return YAML(typ="safe", pure=True).load(self.require(path).decode())
+
+    def hashes(self, *folders: str) -> dict[str, str]:
+        """Git's ids of the files under the folders (or of the files named), by path from the project's folder."""
+        if self.commit is None:
+            listed = _git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *folders).stdout
+            paths = sorted({path for path in listed.decode().split("\0") if path and Path(path).is_file()})
+            if not paths:
+                return {}
+            ids = subprocess.run(
+                ["git", "hash-object", "--stdin-paths"],
+                input="\n".join(paths).encode(),
+                capture_output=True,
+                check=True,
+            ).stdout.decode()
+            return dict(zip(paths, ids.split(), strict=True))
+        listed = _git("ls-tree", "-r", "-z", self.commit, "--", *folders).stdout
+        rows = (row.split("\t", 1) for row in listed.decode().split("\0") if row)
+        return {path: facts.split()[2] for facts, path in rows}
+
+
+def resolve(name: str) -> Revision:
+    """The revision that a person means.
+
+    Raises:
+        StageError: If there is none of that name, or no git repository.
+    """
+    if name == WORKSPACE:
+        return Revision(name, None)
+    if name and not name.startswith("-"):
+        done = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+        found = done.stdout.decode().split() if done.returncode == 0 else _experiments().get(name, [])
+        if len(found) > 1:
+            raise StageError(
+                f"{name!r} names {len(found)} DVC experiments ({', '.join(commit[:9] for commit in found)}); "
+                f"expected one: name it by its id"
+            )
+        if found:
+            return Revision(name, found[0])
+    experiments = ", ".join(sorted(_experiments())) or "none"
+    raise StageError(
+        f"revision {name!r}: expected a commit, a branch, a tag, a DVC experiment (here: {experiments}) or "
+        f"{WORKSPACE}; see `git branch --all` and `dvc exp list --all-commits`"
+    )
+
+
+def _experiments() -> dict[str, list[str]]:
+    """Commits of DVC's experiments by name: it keeps them as refs/exps/(id of the base in two parts)/(name)."""
+    listed = _git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps/").stdout.decode()
+    found: dict[str, list[str]] = {}
+    for line in listed.splitlines():
+        commit, ref = line.split(" ", 1)
+        parts = ref.split("/", 4)
+        if len(parts) == 5 and len(parts[2]) == 2:  # refs/exps/exec/... and refs/exps/stash are DVC's own
+            found.setdefault(parts[4], []).append(commit)
+    return found
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["git", *arguments], capture_output=True, check=False)
