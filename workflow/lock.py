@@ -1,0 +1,81 @@
+"""What a revision's dvc.lock says, and whether the revision's own files agree with it; needs neither data nor DVC."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from workflow.revisions import Revision
+
+LOCK = "dvc.lock"
+PARAMS = "params.yaml"
+DATA = "data/"
+
+
+def stages_of(revision: Revision) -> Mapping[str, Any]:
+    """The stages of a revision's dvc.lock, by name."""
+    stages: Mapping[str, Any] = revision.read_yaml(LOCK)["stages"]
+    return stages
+
+
+def outputs(revision: Revision) -> dict[str, str]:
+    """md5 of each output that dvc.lock states, by path; of a folder that of its listing, which ends in `.dir`."""
+    return {out["path"]: out["md5"] for stage in stages_of(revision).values() for out in stage.get("outs", [])}
+
+
+def contradictions(revision: Revision) -> list[str]:
+    """What of a revision is not as its dvc.lock states, a phrase each; nothing if its results are its own.
+
+    Looked at are sources, parameters and the results that git tracks; what DVC alone tracks is not here to look at.
+    """
+    stages = stages_of(revision)
+    return sorted({*_params(revision, stages), *_files(revision, stages)})
+
+
+def _params(revision: Revision, stages: Mapping[str, Any]) -> Iterator[str]:
+    stated = revision.read_yaml(PARAMS)
+    for name, stage in stages.items():
+        for section, values in stage.get("params", {}).get(PARAMS, {}).items():
+            if stated.get(section) != values:
+                changed = _first_change(values, stated.get(section))
+                yield f"{PARAMS}: {section}{changed}, and {name} is not run with that"
+
+
+def _first_change(locked: Any, stated: Any) -> str:
+    """`.key is VALUE, not VALUE` of the first key of a section that differs."""
+    if not isinstance(locked, Mapping) or not isinstance(stated, Mapping):
+        return f" is {stated!r}, in {LOCK} {locked!r}"
+    keys = [key for key in {**locked, **stated} if locked.get(key) != stated.get(key)]
+    return f".{keys[0]} is {stated.get(keys[0])!r}, in {LOCK} {locked.get(keys[0])!r}"
+
+
+def _files(revision: Revision, stages: Mapping[str, Any]) -> Iterator[str]:
+    """Sources and git-tracked results whose md5 is another one; below data/ git tracks nothing."""
+    for name, stage in stages.items():
+        for kind, verb in (("deps", "read"), ("outs", "wrote")):
+            for entry in stage.get(kind, []):
+                path, locked = entry["path"], entry["md5"]
+                found = None if path.startswith(DATA) else _md5(revision, path)
+                if found is None and not path.startswith(DATA):
+                    yield f"{path}: missing, and {name} {verb} it"
+                elif found and found != locked:
+                    yield f"{path}: not what {name} {verb}"
+
+
+def _md5(revision: Revision, path: str) -> str | None:
+    """md5 of a file, or of a folder's listing as DVC writes it; None if there is nothing."""
+    content = revision.read(path)
+    if content is not None:
+        return _hex(content)
+    files = sorted(revision.hashes(path))
+    if not files:
+        return None
+    listing = [
+        {"md5": _hex(revision.require(file)), "relpath": str(PurePosixPath(file).relative_to(path))} for file in files
+    ]
+    return _hex(json.dumps(listing, sort_keys=True).encode()) + ".dir"
+
+
+def _hex(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()

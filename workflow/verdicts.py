@@ -1,0 +1,145 @@
+"""Verdicts on the losses of two revisions, paired over the images of their `metrics/per_image.npz`."""
+
+import io
+import json
+import subprocess
+import sys
+import tarfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import StageError
+from vae.comparison import Difference, Spread, paired_difference
+from vae.statistics import GRID_NATS, TARGETS, losses_of
+from workflow.lock import outputs
+from workflow.revisions import Revision
+from workflow.seeds import PATH as SEEDS
+
+PER_IMAGE = "metrics/per_image.npz"
+WEIGHTS = "data/model"
+
+#: The loss that the verdict on the whole is about, chosen before any is looked at: one question, one chance of error.
+PRIMARY = ("binarised", "nll_nats")
+
+#: Numbers of the splits in `PER_IMAGE`.
+SPLITS = {"validation": 0, "test": 1}
+
+BETTER, WORSE, UNSEEN = "better", "worse", "no difference seen"
+
+#: Losses of which a higher one is better, and those of which neither is.
+_HIGHER_IS_BETTER = ("elbo_nats",)
+_NEITHER_IS_BETTER = ("kl_nats",)
+
+#: Prints the digest of the runs that a `metrics/seeds.json` of a revision would be of, by that revision's own code.
+_DIGEST = "from workflow.seeds import seeds_digest; print(seeds_digest())"
+
+Figures = Mapping[str, NDArray[Any]]
+
+
+def verdicts(base: Revision, head: Revision, seeds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row a loss: the difference of validation images with its verdict, and that of test images, which has none.
+
+    Args:
+        base: The revision before.
+        head: The revision after.
+        seeds: Contents of the seeds files that fit.
+
+    Raises:
+        StageError: If a revision has no losses of images, or they are of different images.
+    """
+    before, after = (_figures(revision.require(PER_IMAGE)) for revision in (base, head))
+    if any(not np.array_equal(before[name], after[name]) for name in ("split", "index")):
+        raise StageError(
+            f"{PER_IMAGE} of {base.label} and of {head.label} hold different images; expected the same splits: losses "
+            f"are compared image by image"
+        )
+    return [
+        _row(targets, loss, before, after, seeds) for targets in TARGETS for loss in losses_of(dict(before), targets)
+    ]
+
+
+def _figures(content: bytes) -> Figures:
+    with np.load(io.BytesIO(content)) as arrays:
+        return dict(arrays)
+
+
+def _row(
+    targets: str, loss: str, before: Figures, after: Figures, seeds: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    found = {}
+    for split, number in SPLITS.items():
+        pair = [losses_of(_rows(figures, number), targets)[loss] for figures in (before, after)]
+        spreads = [_spread(file, split, targets, loss) for file in seeds]
+        found[split] = paired_difference(pair[0], pair[1], spreads, GRID_NATS)
+    decisive = found["validation"]
+    return {
+        "metric": loss,
+        "targets": targets,
+        **_plain(decisive),
+        "low": decisive.difference - decisive.half_width,
+        "high": decisive.difference + decisive.half_width,
+        "smallest_visible": decisive.smallest_visible,
+        "verdict": verdict_on(loss, decisive),
+        "test": _plain(found["test"]),
+    }
+
+
+def _rows(figures: Figures, number: int) -> dict[str, NDArray[Any]]:
+    chosen = figures["split"] == number
+    return {name: array[chosen] for name, array in figures.items()}
+
+
+def _spread(file: Mapping[str, Any], split: str, targets: str, loss: str) -> Spread:
+    return Spread(file["metrics"]["evaluation"][split][targets][loss]["deviation"], len(file["seeds"]))
+
+
+def _plain(difference: Difference) -> dict[str, float]:
+    return {name: getattr(difference, name) for name in ("before", "after", "difference", "error")}
+
+
+def verdict_on(loss: str, difference: Difference) -> str:
+    """In words, whether a difference of a loss was seen and which of the two models it speaks for."""
+    if not difference.seen:
+        return UNSEEN
+    rises = difference.difference > 0
+    if loss in _NEITHER_IS_BETTER:
+        return "higher" if rises else "lower"
+    return BETTER if rises == (loss in _HIGHER_IS_BETTER) else WORSE
+
+
+def fitting_seeds(base: Revision, head: Revision) -> tuple[list[dict[str, Any]], str]:
+    """Contents of the seeds files that are of either revision's code and parameters, and what the verdict is about.
+
+    With none of them a difference is that of two sets of weights: another seed alone might have made it.
+    """
+    weights = outputs(base).get(WEIGHTS), outputs(head).get(WEIGHTS)
+    if weights[0] == weights[1] and weights[0] is not None:
+        return [], "these weights, the same in both: what differs is how they are evaluated"
+    files = [json.loads(content) for revision in (base, head) if (content := revision.read(SEEDS)) is not None]
+    digests = {digest for revision in (base, head) if (digest := _digest(revision)) is not None}
+    fitting = {file["digest"]: file for file in files if file["digest"] in digests}
+    if not fitting:
+        what = f"none of the two has a {SEEDS} of its code and parameters" if files else f"there is no {SEEDS}"
+        return [], f"these two sets of weights, not the parameters, as {what}: `make seeds` measures the spread"
+    counts = " and ".join(str(len(file["seeds"])) for file in fitting.values())
+    return list(fitting.values()), f"the parameters: the error has the spread over {counts} seeds of {SEEDS} in it"
+
+
+def _digest(revision: Revision) -> str | None:
+    """The digest of a revision's runs by its own code; None if that code has no such thing."""
+    if revision.commit is None:
+        return _digest_in(Path())
+    packed = subprocess.run(["git", "archive", revision.commit], capture_output=True, check=True).stdout
+    with TemporaryDirectory(prefix="fashion-vae-") as folder, tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        archive.extractall(folder, filter="data")
+        return _digest_in(Path(folder))
+
+
+def _digest_in(folder: Path) -> str | None:
+    done = subprocess.run([sys.executable, "-c", _DIGEST], cwd=folder, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None
