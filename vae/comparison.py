@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.stats import nct, t
+from scipy.stats import chi2, norm, t
 
-#: Chance that equal models are said to differ, and that a difference of the smallest visible size is seen.
+#: Chance, at most, that equal models are said to differ, and that a difference of the smallest visible size is seen.
 LEVEL = 0.05
 POWER = 0.8
+
+#: Quantiles of each uncertain variance over which the chance of being seen is averaged.
+_QUANTILES = 200
 
 
 @dataclass(frozen=True)
@@ -35,17 +38,15 @@ class Difference:
     Attributes:
         before: Mean loss of the first model, nats per image.
         after: That of the second.
-        paired_se: Standard error over images of the mean of the paired differences.
-        error: With the spread over seeds, if there is one.
-        degrees: Degrees of freedom of `error`.
+        variances: Estimated parts of the variance of the difference, nats^2: that over images, then those over seeds.
+        degrees: Degrees of freedom of each part.
         resolution: Step that losses of images were rounded to, nats: no smaller difference is taken for one.
     """
 
     before: float
     after: float
-    paired_se: float
-    error: float
-    degrees: float
+    variances: tuple[float, ...]
+    degrees: tuple[int, ...]
     resolution: float
 
     @property
@@ -54,9 +55,14 @@ class Difference:
         return self.after - self.before
 
     @property
+    def error(self) -> float:
+        """Standard error of the difference."""
+        return math.sqrt(math.fsum(self.variances))
+
+    @property
     def half_width(self) -> float:
-        """Half of the interval that holds the true difference but for a share `LEVEL` of comparisons (Student)."""
-        return float(t.isf(LEVEL / 2, self.degrees)) * self.error
+        """Half of the interval that misses the true difference in a share of comparisons that is at most `LEVEL`."""
+        return float(self._half_width([np.array(variance) for variance in self.variances]))
 
     @property
     def seen(self) -> bool:
@@ -65,17 +71,31 @@ class Difference:
 
     @property
     def smallest_visible(self) -> float:
-        """The true difference that is seen in a share `POWER` of comparisons with this error.
+        """The true difference that is seen, with its sign, in a share `POWER` of comparisons with these variances.
 
-        From the noncentral distribution of Student's t, as the error is estimated; that it is seen as one of the other
-        sign does not count.
+        The interval's width is itself uncertain, as its variances are estimated: averaged over their distributions.
         """
-        critical = float(t.isf(LEVEL / 2, self.degrees))
+        if not self.error:
+            return self.resolution
+        share = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
+        estimates = [
+            variance * chi2.ppf(share, degrees) / degrees
+            for variance, degrees in zip(self.variances, self.degrees, strict=True)
+        ]
+        grid = np.meshgrid(estimates[0].mean(), *estimates[1:])  # of many images: certain
+        thresholds = np.maximum(self._half_width(grid), self.resolution)
 
         def missing(shift: float) -> float:
-            return float(nct.sf(critical, self.degrees, shift)) - POWER
+            return float(norm.sf((thresholds - shift) / self.error).mean()) - POWER
 
-        return max(float(brentq(missing, 0, 3 * critical + 3)) * self.error, self.resolution)
+        return float(brentq(missing, 0, float(thresholds.max()) + 3 * self.error))
+
+    def _half_width(self, variances: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+        """Student's quantiles of the parts, averaged with their variances as weights (Cochran and Cox 1957, 4.14)."""
+        quantiles = [float(t.isf(LEVEL / 2, degrees)) for degrees in self.degrees]
+        total = sum(variances, np.array(0.0))
+        weighted = sum((q * variance for q, variance in zip(quantiles, variances, strict=True)), np.array(0.0))
+        return np.divide(weighted, np.sqrt(total), out=np.zeros_like(total), where=total > 0)
 
 
 def paired_difference(
@@ -84,8 +104,7 @@ def paired_difference(
     """Difference of two models' mean losses over the same images.
 
     Its error is sqrt(paired_se^2 + sd_before^2 + sd_after^2), where a seed was drawn for each model; if the spread of
-    one model only is known, the other is taken to have the same. Degrees of freedom by Welch (1947) and Satterthwaite
-    (1946): a spread of few seeds is itself uncertain.
+    one model only is known, the other is taken to have the same.
 
     Args:
         before: (count,) loss of each image, nats; draws of latents are noise of the image.
@@ -100,17 +119,12 @@ def paired_difference(
     if before.shape != after.shape or before.ndim != 1 or before.size < 2:
         raise ValueError(f"before and after have shapes {before.shape} and {after.shape}; expected (count,), 2 or more")
     pairs = after.astype(np.float64) - before.astype(np.float64)
-    paired_se = float(pairs.std(ddof=1)) / math.sqrt(pairs.size)
-    share = 2 / max(len(spreads), 1)
-    parts = [(paired_se**2, pairs.size - 1), *((share * spread.deviation**2, spread.seeds - 1) for spread in spreads)]
-    variance = math.fsum(part for part, _ in parts)
-    uncertainty = math.fsum(part**2 / degrees for part, degrees in parts)
     mean = float(before.astype(np.float64).mean())
+    models = 2 / max(len(spreads), 1)
     return Difference(
         before=mean,
         after=mean + float(pairs.mean()),
-        paired_se=paired_se,
-        error=math.sqrt(variance),
-        degrees=variance**2 / uncertainty if uncertainty else pairs.size - 1,
+        variances=(float(pairs.var(ddof=1)) / pairs.size, *(models * spread.deviation**2 for spread in spreads)),
+        degrees=(pairs.size - 1, *(spread.seeds - 1 for spread in spreads)),
         resolution=resolution,
     )

@@ -39,7 +39,8 @@ def sentence(comparison: Facts) -> str:
     return (
         f"{comparison['verdict'].capitalize()}: the {_name(row)} of validation images went from "
         f"{_nats(row['before'])} to {_nats(row['after'])} nats, by {_signed(row['difference'])} "
-        f"({_interval_title(comparison)} {_interval(row)}). A difference of {_nats(row['smallest_visible'])} would be seen {comparison['power']:.0%} of the time."
+        f"({_interval_title(comparison)} {_interval(row)}). "
+        f"A difference of {_nats(row['smallest_visible'])} would be seen {comparison['power']:.0%} of the time."
     )
 
 

@@ -1,0 +1,240 @@
+"""`make compare` on real branches of the slice, and on simulated losses of images."""
+
+import io
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Project
+from scipy.stats import binom
+
+from pipeline.errors import StageError
+from vae.comparison import LEVEL, POWER
+from vae.statistics import GRID_NATS
+from workflow.compare import compare
+from workflow.revisions import Revision, resolve
+from workflow.verdicts import PRIMARY, UNSEEN, verdicts
+
+BRANCHES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "trained": {"train": {"epochs": 12}},
+    "crippled": {"train": {"learning_rate": 1e-6}},
+    "neighbours": {"represent": {"neighbours": [5]}},
+}
+
+
+@pytest.fixture(scope="module")
+def branches(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The finished project as main, and branches whose parameters make the model better, worse and no other."""
+    project = finished.copy_to(tmp_path_factory.mktemp("compare") / "branches")
+    for name, changes in BRANCHES.items():
+        assert project.run("git", "switch", "-q", "-c", name, "main").returncode == 0
+        project.set_params(changes)
+        project.repro()
+        project.commit(name)
+    assert project.run("git", "switch", "-q", "main").returncode == 0
+    return project
+
+
+@pytest.fixture
+def repository(branches: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A clone of the branches, without data and without a cache."""
+    folder = tmp_path / "clone"
+    assert branches.run("git", "clone", "-q", ".", str(folder)).returncode == 0
+    for name in BRANCHES:
+        assert branches.run("git", "-C", str(folder), "branch", name, f"origin/{name}").returncode == 0
+    monkeypatch.chdir(folder)
+    return Project(folder)
+
+
+def run(project: Project, *arguments: str) -> tuple[int, str, str]:
+    done = project.run(sys.executable, "-m", "workflow.compare", *arguments)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "verdict", "status"),
+    [
+        ("main", "trained", "better", 0),
+        ("main", "crippled", "worse", 1),
+        ("trained", "main", "worse", 1),
+        ("main", "neighbours", UNSEEN, 0),
+    ],
+)
+def test_the_verdict_and_its_exit_status(repository: Project, base: str, head: str, verdict: str, status: int) -> None:
+    code, said, _ = run(repository, base, head, "--fail-if-worse", "--format", "json")
+    found = json.loads(said)
+    assert (found["verdict"], code) == (verdict, status)
+    assert run(repository, base, head)[0] == 0
+    for form in ("text", "md"):
+        _, page, _ = run(repository, base, head, "--format", form)
+        sentence = next(line for line in page.splitlines() if line.startswith(verdict.capitalize()))
+        numbers = [float(number) for number in re.findall(r"[-+]?\d+\.\d+", sentence)]
+        keys = ("before", "after", "difference", "low", "high", "smallest_visible")
+        assert numbers == pytest.approx([found["primary"][key] for key in keys], abs=5e-4)
+        for row in found["verdicts"]:
+            cells = [f"{row['difference']:+z.3f}", f"{row['low']:+z.3f} to {row['high']:+z.3f}", row["verdict"]]
+            assert re.search(".*".join(map(re.escape, cells)), page)
+
+
+def test_the_difference_is_that_of_the_committed_means(repository: Project) -> None:
+    found = compare(resolve("main"), resolve("trained"))
+    means = [resolve(name).read_json("metrics/evaluation.json") for name in ("main", "trained")]
+    for row in found.verdicts:
+        for split, values in (("validation", row), ("test", row["test"])):
+            before, after = (mean[split][row["targets"]][row["metric"]] for mean in means)
+            assert (values["before"], values["after"]) == pytest.approx((before, after), rel=1e-5)
+
+
+def test_what_was_changed_is_listed(repository: Project) -> None:
+    found = compare(resolve("main"), resolve("trained")).changes
+    assert found["params"] == [{"name": "train.epochs", "before": 3, "after": 12}]
+    assert (found["code"], found["data"]) == ([], [])
+    assert {"data/model", "metrics/evaluation.json"} <= set(found["lock"])
+    (repository.folder / "vae" / "noise.py").write_text("", encoding="utf-8")
+    (repository.folder / "vae" / "new.py").write_text("", encoding="utf-8")
+    assert compare(resolve("main"), resolve("workspace")).changes["code"] == ["vae/new.py", "vae/noise.py"]
+
+
+def test_neither_data_nor_tensorflow_is_needed(repository: Project) -> None:
+    assert not (repository.folder / "data").exists()
+    barred = "import sys; sys.modules.update(tensorflow=None, keras=None); from workflow.compare import main; "
+    done = repository.run(sys.executable, "-c", f"{barred} sys.exit(main(['main', 'trained']))")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_basis_is_the_weights_without_seeds_of_this_code_and_these_parameters(repository: Project) -> None:
+    assert compare(resolve("main"), resolve("trained")).basis == "weights"
+    fitting = repository.run(sys.executable, "-c", "from workflow.seeds import *; print(seeds_digest())").stdout.strip()
+    for digest, basis in ((fitting, "parameters"), (sha256(b"another").hexdigest(), "weights")):
+        write_seeds(repository, digest)
+        found = compare(resolve("workspace"), resolve("trained"))
+        assert found.basis == basis
+        row = found.primary
+        assert (row["error"] > 100) == (basis == "parameters")
+    repository.commit("Seeds of another model")
+    assert compare(resolve("HEAD"), resolve("trained")).basis == "weights"
+
+
+def write_seeds(project: Project, digest: str) -> None:
+    losses = {"reconstruction_nats": 1.0, "kl_nats": 1.0, "elbo_nats": 1.0, "nll_nats": 100.0}
+    of_targets = {name: {"deviation": value} for name, value in losses.items()}
+    of_split = dict.fromkeys(("gray", "binarised"), of_targets)
+    content = {"digest": digest, "seeds": [1, 2], "metrics": {"evaluation": {"validation": of_split, "test": of_split}}}
+    (project.folder / "metrics" / "seeds.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_with_the_same_weights_no_seed_was_drawn(repository: Project) -> None:
+    found = compare(resolve("main"), resolve("neighbours"))
+    assert "the same in both" in found.basis_reason
+    assert {row["verdict"] for row in found.verdicts} == {UNSEEN}
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (lambda project: project.set_params({"train": {"epochs": 4}}), "train.epochs is 4, in dvc.lock 3"),
+        (lambda project: edit(project, "metrics/evaluation.json"), "metrics/evaluation.json: not what summarise wrote"),
+        (lambda project: edit(project, "stages/train.py"), "stages/train.py: not what train read"),
+        (lambda project: edit(project, "metrics/figures/samples.png"), "metrics/figures: not what figures wrote"),
+        (lambda project: (project.folder / "metrics/history.csv").unlink(), "metrics/history.csv: missing"),
+    ],
+)
+def test_results_that_are_not_their_revisions_own_are_said_and_no_ground_for_a_gate(
+    repository: Project, damage: Callable[[Project], None], named: str
+) -> None:
+    damage(repository)
+    code, said, _ = run(repository, "main", "workspace")
+    assert code == 0
+    assert "The results of workspace are not its own" in said
+    code, _, error = run(repository, "main", "workspace", "--fail-if-worse")
+    assert code == 2
+    assert named in error
+    repository.commit("Damaged")
+    assert run(repository, "HEAD~1", "HEAD", "--fail-if-worse")[0] == 2
+
+
+def edit(project: Project, path: str) -> None:
+    with (project.folder / path).open("ab") as handle:
+        handle.write(b"\n")
+
+
+def test_bounds_of_other_draws_are_pointed_out(repository: Project) -> None:
+    path = repository.folder / "metrics" / "evaluation.json"
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    metrics["validation"]["binarised"]["nll_samples"] = 7
+    path.write_text(json.dumps(metrics), encoding="utf-8")
+    assert "of 30 draws before and 7 after" in run(repository, "main", "workspace")[1]
+
+
+def test_other_images_and_missing_results_are_refused(repository: Project) -> None:
+    path = repository.folder / "metrics" / "per_image.npz"
+    with np.load(path) as arrays:
+        shuffled = {**arrays, "index": arrays["index"][::-1]}
+    np.savez(path, **shuffled)
+    code, _, error = run(repository, "main", "workspace")
+    assert code == 2
+    assert "hold different images" in error
+    path.unlink()
+    code, _, error = run(repository, "main", "workspace")
+    assert code == 2
+    assert "workspace has no file metrics/per_image.npz" in error
+
+
+def test_simulated_files_give_false_alarms_at_the_level_and_find_what_is_visible() -> None:
+    """1 000 pairs of per-image files of models of equal loss, and as many whose NLL differs by what is visible."""
+    generator = np.random.default_rng(0)
+    pairs, images = 1000, 300
+    alarms = 0
+    for _ in range(pairs):
+        row = primary(of_images(generator, images), of_images(generator, images))
+        alarms += row["verdict"] != UNSEEN
+    assert binom.ppf(0.001, pairs, LEVEL) <= alarms <= binom.ppf(0.999, pairs, LEVEL)
+    stated = np.median([primary(of_images(generator, images), of_images(generator, images))["smallest_visible"]
+                        for _ in range(200)])  # fmt: skip
+    verdict_of = [
+        primary(of_images(generator, images), of_images(generator, images, -stated))["verdict"] for _ in range(pairs)
+    ]
+    assert binom.ppf(0.001, pairs, POWER) <= verdict_of.count("better") <= binom.ppf(0.999, pairs, POWER)
+
+
+def of_images(generator: np.random.Generator, images: int, shift: float = 0.0) -> bytes:
+    """A per-image file: what makes images hard is the same in each, what the model makes of them is its own."""
+    hard = np.random.default_rng(1).normal(200, 60, 2 * images)
+    terms = {"gray_reconstruction": 0.0, "gray_kl": 0.0, "binarised_reconstruction": 0.0, "binarised_kl": 0.0}
+    arrays: dict[str, Any] = {
+        f"{name}_nats": np.round((hard + mean + generator.normal(0, 2, 2 * images)) / GRID_NATS) * GRID_NATS
+        for name, mean in (terms | {"binarised_nll": shift}).items()
+    }
+    arrays |= {"split": np.repeat([0, 1], images), "index": np.tile(np.arange(images), 2)}
+    content = io.BytesIO()
+    np.savez(content, **{name: array.astype(np.float32) for name, array in arrays.items()})
+    return content.getvalue()
+
+
+def primary(before: bytes, after: bytes) -> Mapping[str, Any]:
+    """The deciding row of a comparison of two per-image files."""
+    rows = verdicts(OfFile("before", None, before), OfFile("after", None, after), [])
+    return next(row for row in rows if (row["targets"], row["metric"]) == PRIMARY)
+
+
+@dataclass(frozen=True)
+class OfFile(Revision):
+    """A revision all of whose files have one content."""
+
+    content: bytes = b""
+
+    def read(self, _: Path | str) -> bytes | None:
+        return self.content
+
+
+def test_a_revision_without_a_lock_is_refused(repository: Project) -> None:
+    (repository.folder / "dvc.lock").unlink()
+    with pytest.raises(StageError, match=r"workspace has no file dvc\.lock"):
+        compare(resolve("main"), resolve("workspace"))
