@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 PARAMS = ROOT / "tests" / "params.yaml"
 
 #: What a project is made of.
-PARTS = ("dvc.yaml", "numeric.txt", "stages", "vae", "pipeline", "workflow", "presets", ".gitignore")
+PARTS = ("dvc.yaml", "numeric.txt", "stages", "vae", "pipeline", "workflow", "presets", "requirements", ".gitignore")
 
 #: Upstream training images, validation images among them, and test images of the slice.
 TRAINING, VALIDATION, TEST = 600, 200, 200
@@ -39,6 +39,8 @@ SLICE_PARAMS: Mapping[str, Mapping[str, Any]] = {
     "outliers": {"images": 40, "latent_samples": 2, "importance_samples": 5},
     "samples": {"images": 100, "components": 5, "neighbours": 3},
     "figures": {"grid_side": 4, "prior_samples": 9},
+    "explore": {"images": 50, "grid_side": 3},
+    "export": {"images": 20},
 }
 
 

@@ -37,6 +37,8 @@ represent: {neighbours: [5], inverse_regularisation: [0.1], iterations: 200}
 outliers: {seed: 5, images: 90, latent_samples: 9, importance_samples: 7}
 samples: {seed: 6, images: 1000, components: 50, neighbours: 6}
 figures: {seed: 3, grid_side: 20, prior_samples: 100}
+explore: {seed: 8, images: 70, grid_side: 21}
+export: {seed: 7, images: 255}
 threads: {intra_op: 2, inter_op: 1, op_determinism: true}
 """
 
@@ -208,6 +210,9 @@ BAD_VALUES = [
     ("components: 50", "components: 785", "samples.components = 785", "less than or equal to 784"),
     ("neighbours: 6", "neighbours: 10", "samples.neighbours = 10", "less than or equal to 9"),
     ("grid_side: 20", "grid_side: 1", "figures.grid_side = 1", "greater than or equal to 2"),
+    ("images: 70", "images: 75", "explore.images = 75", "multiple of 10"),
+    ("grid_side: 21", "grid_side: 41", "explore.grid_side = 41", "less than or equal to 40"),
+    ("images: 255", "images: 0", "export.images = 0", "greater than or equal to 1"),
     ("prior_samples: 100", "prior_samples: 1001", "figures.prior_samples = 1001", "less than or equal to 1000"),
     ("intra_op: 2", "intra_op: 0", "threads.intra_op = 0", "greater than or equal to 1"),
     ("{intra_op: 2, inter_op: 1, op_determinism: true}", "3", "threads = 3", "dictionary"),
@@ -266,7 +271,10 @@ def test_unknown_key_is_named_where_its_section_alone_is_loaded(path: Path) -> N
 
 def test_unknown_section_is_named_with_the_known_ones(path: Path) -> None:
     message = refusal(path, VALID + "trian: {epochs: 3}\n")
-    known = "preprocess, model, train, evaluate, refine, baseline, represent, outliers, samples, figures, threads"
+    known = (
+        "preprocess, model, train, evaluate, refine, baseline, represent, outliers, samples, figures, explore, export, "
+        "threads"
+    )
     assert f"trian = {{'epochs': 3}} is unknown; expected one of: {known}" in message
 
 

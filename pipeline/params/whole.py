@@ -5,6 +5,8 @@ from pathlib import Path
 
 from pipeline.params.classifiers import Baseline, Represent
 from pipeline.params.evaluate import Evaluate
+from pipeline.params.explore import Explore
+from pipeline.params.export import Export
 from pipeline.params.figures import Figures
 from pipeline.params.model import ARCHITECTURES, PRIORS, Model
 from pipeline.params.outliers import Outliers
@@ -29,6 +31,8 @@ class Params(Whole):
     outliers: Outliers
     samples: Samples
     figures: Figures
+    explore: Explore
+    export: Export
     threads: Threads
 
     @property

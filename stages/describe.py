@@ -1,0 +1,79 @@
+"""Writes the model card from parameters, metrics and hashes; what it says can so not be out of date."""
+
+import csv
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from pipeline.files import atomic
+from pipeline.params.model import Model
+from pipeline.params.preprocess import Preprocess
+from pipeline.params.train import Train
+from pipeline.provenance import hash_paths
+from pipeline.stage import Input, Output
+
+
+def run(
+    preprocess: Preprocess,
+    model: Model,
+    train: Train,
+    template: Input,
+    weights: Input,
+    data: Input,
+    training: Input,
+    processor: Input,
+    evaluation: Input,
+    per_class: Input,
+    outliers: Input,
+    samples: Input,
+    export: Input,
+    card: Output,
+) -> None:
+    """Fills in the template.
+
+    Args:
+        preprocess: The split.
+        model: The networks.
+        train: The recipe.
+        template: Of the card, for Jinja.
+        weights: Folder of the weights.
+        data: JSON of what the data are.
+        training: JSON of what training ended with.
+        processor: JSON of the processor class.
+        evaluation: JSON of the losses.
+        per_class: CSV of the losses by class.
+        outliers: JSON of the AUROC by kind of outlier.
+        samples: JSON of density and coverage.
+        export: JSON of the exported networks.
+        card: Markdown.
+    """
+    files = {
+        "data": data,
+        "training": training,
+        "processor": processor,
+        "evaluation": evaluation,
+        "outliers": outliers,
+        "samples": samples,
+        "export": export,
+    }
+    facts = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in files.items()}
+    with per_class.open(encoding="utf-8", newline="") as handle:
+        rows = [row for row in csv.DictReader(handle) if (row["split"], row["targets"]) == ("test", "binarised")]
+    sections = {"preprocess": preprocess, "model": model, "train": train}
+    # Markdown, not HTML: nothing is to be escaped, and a name that is missing is an error.
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701
+    text = environment.from_string(template.read_text(encoding="utf-8")).render(
+        **facts,
+        **sections,
+        weights=hash_paths([weights]),
+        classes=[row | {name: float(row[name]) for name in ("nll_nats", "nll_nats_se")} for row in rows],
+        shown=_shown,
+    )
+    with atomic(card) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def _shown(found: Mapping[str, Any], name: str, digits: int = 2) -> str:
+    return f"{found[name]:.{digits}f} ± {found[f'{name}_se']:.{digits}f}"

@@ -1,0 +1,113 @@
+"""Writes the networks as ONNX for use without TensorFlow, and proves that they compute what Keras' do."""
+
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from pipeline.errors import StageError
+from pipeline.files import atomic, load_arrays, sha256_file, write_manifest, write_metrics
+from pipeline.params.export import Export
+from pipeline.params.model import Model
+from pipeline.params.threads import Threads
+from pipeline.stage import Input, Output
+from pipeline.weights import load_weights
+from vae.exported import ExportedVAE
+from vae.interchange import OPSET, to_bytes, to_onnx
+from vae.model import VAE, build_vae, fix_threads
+
+#: Largest difference of a number from Keras' that rounding explains, as a share of the largest number of its kind:
+#: float32 has 24 bits, and hundreds of products are summed in other orders.
+PARITY_BOUND = 1e-5
+
+_PACKAGES = ("onnx", "onnxruntime", "tf2onnx")
+
+Array = NDArray[np.float32]
+
+
+def run(
+    model: Model,
+    export: Export,
+    threads: Threads,
+    packages: Input,
+    validation_set: Input,
+    weights: Input,
+    networks: Output,
+    metrics: Output,
+) -> None:
+    """Writes encoder, decoder and learned prior, and how far their numbers are from Keras'.
+
+    Args:
+        model: The networks.
+        export: What is compared.
+        threads: TensorFlow's thread counts.
+        packages: The lock of the packages, which converter and runtime come from: a new one exports anew, and
+            does not train anew, as one in numeric.txt would.
+        validation_set: Folder of the validation images.
+        weights: Folder of the model's weights.
+        networks: Folder of NAME.onnx and their sha256.
+        metrics: JSON: for each output of a network the largest absolute difference from Keras', sizes and sha256 of the
+            files, opset and versions.
+
+    Raises:
+        StageError: If a difference is beyond rounding, or a version is not that of the lock.
+    """
+    versions = _versions(packages)
+    fix_threads(**threads.model_dump())
+    vae = build_vae(**model.networks)
+    load_weights(vae, weights)
+    contents = {name: to_bytes(network) for name, network in to_onnx(vae).items()}
+    arrays = load_arrays(validation_set)
+    images, binarised = (arrays[name][: export.images].astype(np.float32) for name in ("images", "binarised"))
+    noise = np.random.default_rng(export.seed).standard_normal((len(images), model.latent_dim), np.float32)
+    parity = _parity(vae, ExportedVAE.load(contents), images, binarised, noise)
+    with atomic(networks) as partial:
+        partial.mkdir()
+        for name, content in contents.items():
+            (partial / f"{name}.onnx").write_bytes(content)
+        write_manifest(partial)
+    files = {
+        name: {"bytes": len(content), "sha256": sha256_file(networks / f"{name}.onnx")}
+        for name, content in contents.items()
+    }
+    found = {"images": len(images), "largest_absolute_difference": parity, "opset": OPSET}
+    write_metrics(metrics, {**found, "files": files, "versions": versions})
+
+
+def _versions(lock: Path) -> dict[str, str]:
+    """Versions of the converter and the runtime, which have to be those of the lock.
+
+    Raises:
+        StageError: If one is not.
+    """
+    pinned = lock.read_text(encoding="utf-8")
+    versions = {name: metadata.version(name) for name in _PACKAGES}
+    for name, version in versions.items():
+        if f"\n{name}=={version} " not in pinned:
+            raise StageError(f"{name} {version} is installed, {lock} states another version; run `make setup`")
+    return versions
+
+
+def _parity(vae: VAE, exported: ExportedVAE, images: Array, binarised: Array, noise: Array) -> dict[str, float]:
+    """Largest absolute difference of each output of each network from Keras', given the same inputs.
+
+    Raises:
+        StageError: If one is beyond rounding.
+    """
+    mean, log_var = (np.asarray(output) for output in vae.encoder(images))
+    logits = vae.logits(tf.constant(mean), tf.constant(binarised))
+    keras = {"mean": mean, "log_var": log_var, "logits": logits, "latent": vae.from_noise(tf.constant(noise))}
+    theirs = dict(zip(("mean", "log_var"), exported.encode(images), strict=True))
+    theirs |= {"logits": exported.logits(mean, binarised), "latent": exported.from_noise(noise)}
+    differences = {}
+    for name, array in ((name, np.asarray(output)) for name, output in keras.items()):
+        differences[name] = float(np.abs(array - theirs[name]).max())
+        bound = PARITY_BOUND * max(1.0, float(np.abs(array).max()))
+        if not differences[name] <= bound:  # nan is no parity either
+            raise StageError(
+                f"{name} of the exported networks is up to {differences[name]:g} from Keras', expected at most "
+                f"{bound:g}: a layer is converted wrongly; try another layer or, by `make lock`, another tf2onnx"
+            )
+    return differences
