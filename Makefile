@@ -8,10 +8,10 @@ unexport PYTHONHOME PYTHONPATH
 UV_VERSION = 0.13.9
 
 N = 5
-BASE = main
 HEAD = workspace
+OUTPUT = report.html
 
-.PHONY: all setup setup-dev test lint quick compare experiment seeds bench lock lock-torch clean distclean help
+.PHONY: all setup setup-dev test lint quick compare report experiment seeds bench lock lock-torch clean distclean help
 .NOTPARALLEL:
 
 all: setup ## run what has changed, print the test metrics (also plain `make`; PYTHON=/a/python names a Python)
@@ -36,7 +36,10 @@ quick: setup ## run every stage on the real data with cut-down parameters, in a 
 	@.venv/bin/python -m workflow.quick
 
 compare: setup ## is HEAD better than BASE, with errors: BASE=main HEAD=workspace (ARGS="--format md --fail-if-worse")
-	@.venv/bin/python -m workflow.compare "$(BASE)" "$(HEAD)" $(ARGS)
+	@.venv/bin/python -m workflow.compare "$(or $(BASE),main)" "$(HEAD)" $(ARGS)
+
+report: setup ## write one page, OUTPUT=report.html, for HEAD=workspace, or beside BASE=REVISION
+	@.venv/bin/python -m workflow.report "$(HEAD)" $(if $(BASE),"$(BASE)") --output "$(OUTPUT)"
 
 experiment: setup ## run a preset as a DVC experiment and record it: NAME=textbook (ARGS=--force goes to dvc exp run)
 	@.venv/bin/python -m workflow.experiment "$(NAME)" $(ARGS)

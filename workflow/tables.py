@@ -37,10 +37,10 @@ def sentence(comparison: Facts) -> str:
     """The verdict in one sentence."""
     row = comparison["primary"]
     return (
-        f"{comparison['verdict'].capitalize()}: the {_name(row)} of validation images went from "
-        f"{_nats(row['before'])} to {_nats(row['after'])} nats, by {_signed(row['difference'])} "
+        f"{comparison['verdict'].capitalize()}: the {name_of(row)} of validation images went from "
+        f"{nats(row['before'])} to {nats(row['after'])} nats, by {signed(row['difference'])} "
         f"({_interval_title(comparison)} {_interval(row)}). "
-        f"A difference of {_nats(row['smallest_visible'])} would be seen {comparison['power']:.0%} of the time."
+        f"A difference of {nats(row['smallest_visible'])} would be seen {comparison['power']:.0%} of the time."
     )
 
 
@@ -67,14 +67,14 @@ def _verdict_table(comparison: Facts, style: str) -> str:
     columns = ["loss", "before", "after", "difference", interval, "visible from", "verdict", "test difference"]
     rows = [
         [
-            _name(row),
-            _nats(row["before"]),
-            _nats(row["after"]),
-            _signed(row["difference"]),
+            name_of(row),
+            nats(row["before"]),
+            nats(row["after"]),
+            signed(row["difference"]),
             _interval(row),
-            _nats(row["smallest_visible"]),
+            nats(row["smallest_visible"]),
             row["verdict"],
-            f"{_signed(row['test']['difference'])} ± {_nats(row['test']['error'])}",
+            f"{signed(row['test']['difference'])} ± {nats(row['test']['error'])}",
         ]
         for row in comparison["verdicts"]
     ]
@@ -115,25 +115,28 @@ def _table(rows: Sequence[Sequence[str]], columns: Sequence[str], style: str, al
     return tabulate(rows, columns, tablefmt=style, colalign=sides, disable_numparse=True)
 
 
-def _name(row: Facts) -> str:
+def name_of(row: Facts) -> str:
+    """What a row of verdicts is about, as `binarised NLL`."""
     loss = row["metric"].removesuffix("_nats").replace("_", " ")
     return f"{row['targets']} {loss.upper() if loss in ('kl', 'elbo', 'nll') else loss}"
 
 
 def _interval(row: Facts) -> str:
-    return f"{_signed(row['low'])} to {_signed(row['high'])}"
+    return f"{signed(row['low'])} to {signed(row['high'])}"
 
 
 def _interval_title(comparison: Facts) -> str:
     return f"{1 - comparison['level']:.0%} interval"
 
 
-def _nats(nats: float) -> str:
-    return f"{nats:.{_DIGITS}f}"
+def nats(number: float) -> str:
+    """Nats as a table shows them."""
+    return f"{number:.{_DIGITS}f}"
 
 
-def _signed(nats: float) -> str:
-    return f"{nats:+z.{_DIGITS}f}"
+def signed(number: float) -> str:
+    """A difference in nats as a table shows it; zero is `+0.000`."""
+    return f"{number:+z.{_DIGITS}f}"
 
 
 def _plain(value: Any) -> str:

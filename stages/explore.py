@@ -1,0 +1,82 @@
+"""Writes what the latent explorer of the report shows: decoded points of the leading plane, and real images."""
+
+import base64
+
+import numpy as np
+from PIL import Image
+
+from pipeline.errors import StageError
+from pipeline.files import atomic, load_arrays, write_json
+from pipeline.params.explore import Explore
+from pipeline.params.model import Model
+from pipeline.params.threads import Threads
+from pipeline.stage import Input, Output
+from pipeline.weights import load_weights
+from vae.evaluation import Evaluator
+from vae.explorer import MEAN_STEP, extent, in_steps, sprite, stratified_choice, uniform_grid
+from vae.fashion_mnist import CLASS_NAMES
+from vae.latent_space import principal_plane
+from vae.model import build_vae, fix_threads
+
+_BATCH = 500
+_COLUMNS = 40
+
+
+def run(
+    model: Model,
+    explore: Explore,
+    threads: Threads,
+    validation_set: Input,
+    weights: Input,
+    folder: Output,
+) -> None:
+    """Decodes a grid over the plane of the two leading directions of the aggregate posterior, and places images in it.
+
+    Args:
+        model: The networks.
+        explore: How many images and points.
+        threads: TensorFlow's thread counts.
+        validation_set: Folder of the validation images.
+        weights: Folder of the model's weights.
+        folder: `grid.png`, the decoded points, row by row from the top left; `images.png`, the images, forty in a row,
+            which follow from the data alone, so that git keeps them once; and `latents.json`: the plane, and of
+            each image its number in the split, class, place in the plane and posterior mean.
+
+    Raises:
+        StageError: If there are too few images of a class.
+    """
+    fix_threads(**threads.model_dump())
+    arrays = load_arrays(validation_set)
+    try:
+        chosen = stratified_choice(arrays["labels"], explore.images, np.random.default_rng(explore.seed))
+    except ValueError as error:
+        raise StageError(f"explore.{error}") from error
+    vae = build_vae(**model.networks)
+    load_weights(vae, weights)
+    evaluator = Evaluator(vae, _BATCH)
+    posterior = evaluator.encode(arrays["images"])
+    plane = principal_plane(posterior.mean, posterior.log_var)
+    positions = plane.coordinates(posterior.mean)
+    half_side = extent(positions)
+    decoded = evaluator.decode(plane.points(uniform_grid(explore.grid_side, half_side)))
+    images = arrays["images"][chosen]
+    latents = {
+        "explained": round(plane.explained, 4),
+        "extent": half_side,
+        "grid_side": explore.grid_side,
+        "origin": plane.origin.round(5).tolist(),
+        "axes": plane.axes.round(5).tolist(),
+        "classes": CLASS_NAMES,
+        "columns": _COLUMNS,
+        "index": chosen.tolist(),
+        "label": arrays["labels"][chosen].tolist(),
+        "position": positions[chosen].round(3).ravel().tolist(),
+        "mean_step": MEAN_STEP,
+        "mean_int16": base64.b64encode(in_steps(posterior.mean[chosen]).tobytes()).decode(),
+    }
+    with atomic(folder) as partial:
+        partial.mkdir()
+        for name, pictures, columns in (("grid", decoded, explore.grid_side), ("images", images, _COLUMNS)):
+            picture = sprite(np.round(pictures * 255).astype(np.uint8), columns)
+            Image.fromarray(picture).save(partial / f"{name}.png", format="PNG", optimize=True)
+        write_json(partial / "latents.json", latents)

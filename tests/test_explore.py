@@ -1,0 +1,94 @@
+"""What the latent explorer shows, against brute force and the finished project's own images."""
+
+import base64
+import json
+
+import numpy as np
+import pytest
+from conftest import Project
+from PIL import Image
+
+from pipeline.files import load_arrays
+from vae.explorer import MEAN_STEP, extent, in_steps, sprite, stratified_choice, uniform_grid
+
+
+def test_as_many_images_of_each_class_are_chosen_by_the_seed() -> None:
+    labels = np.random.default_rng(0).integers(0, 10, 3000)
+    chosen = stratified_choice(labels, 500, np.random.default_rng(1))
+    assert (np.bincount(labels[chosen]) == 50).all()
+    assert (np.diff(chosen) > 0).all()
+    assert (chosen == stratified_choice(labels, 500, np.random.default_rng(1))).all()
+    assert (chosen != stratified_choice(labels, 500, np.random.default_rng(2))).any()
+
+
+@pytest.mark.parametrize("count", [15, 60])
+def test_a_choice_that_cannot_be_even_is_refused(count: int) -> None:
+    with pytest.raises(ValueError, match=f"images = {count}: it should be a multiple of 10, the classes, up to 50"):
+        stratified_choice(np.repeat(np.arange(10), 5), count, np.random.default_rng(0))
+
+
+def test_nearly_all_positions_lie_in_the_square() -> None:
+    positions = np.random.default_rng(0).standard_normal((5000, 2)) * [1, 4]
+    half_side = extent(positions)
+    outside = (np.abs(positions) > half_side).mean(axis=0)
+    assert outside[0] == 0
+    assert 0.005 < outside[1] <= 0.01
+    assert extent(positions / 100) == 2.5
+
+
+def test_the_grid_runs_from_the_top_left_to_the_bottom_right() -> None:
+    assert uniform_grid(3, 2.0).tolist() == [
+        [-2, 2], [0, 2], [2, 2], [-2, 0], [0, 0], [2, 0], [-2, -2], [0, -2], [2, -2],
+    ]  # fmt: skip
+
+
+def test_a_sprite_holds_each_image_in_its_place() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (7, 4, 5)).astype(np.uint8)
+    picture = sprite(images, 3)
+    assert picture.shape == (12, 15)
+    for number, image in enumerate(images):
+        row, column = divmod(number, 3)
+        assert (picture[4 * row : 4 * row + 4, 5 * column : 5 * column + 5] == image).all()
+    assert not picture[8:, 5:].any()
+
+
+def test_means_are_kept_to_half_a_step() -> None:
+    means = np.random.default_rng(0).standard_normal(1000) * 5
+    assert np.abs(in_steps(means) * MEAN_STEP - means).max() <= MEAN_STEP / 2
+    assert in_steps(np.array([1e9, -1e9])).tolist() == [2**15 - 1, -(2**15)]
+
+
+def test_the_stage_writes_the_real_images_their_places_and_means(finished: Project) -> None:
+    folder = finished.folder / "metrics" / "explorer"
+    found = json.loads((folder / "latents.json").read_text(encoding="utf-8"))
+    validation = load_arrays(finished.folder / "data" / "prepared" / "validation")
+    index, latents = found["index"], len(found["origin"])
+    assert found["label"] == validation["labels"][index].tolist()
+    assert np.bincount(found["label"]).tolist() == [5] * 10
+    picture = np.asarray(Image.open(folder / "images.png"))
+    expected = np.round(validation["images"][index] * 255).astype(np.uint8)
+    for number, image in enumerate(expected):
+        row, column = divmod(number, found["columns"])
+        assert (picture[28 * row : 28 * row + 28, 28 * column : 28 * column + 28] == image).all()
+    means = np.frombuffer(base64.b64decode(found["mean_int16"]), "<i2").reshape(-1, latents) * found["mean_step"]
+    axes = np.array(found["axes"])
+    places, *_ = np.linalg.lstsq(axes.T, (means - found["origin"]).T, rcond=None)
+    assert np.abs(places.T - np.reshape(found["position"], (-1, 2))).max() < 0.02
+    assert Image.open(folder / "grid.png").size == (3 * 28, 3 * 28)
+
+
+def test_only_what_shows_it_runs_again_with_another_choice(project: Project) -> None:
+    before = {p.name: p.read_bytes() for p in (project.folder / "metrics" / "explorer").iterdir()}
+    project.set_params({"explore": {"seed": 9}})
+    said = project.repro("--dry")
+    assert {line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage")} == {
+        "check",
+        "explore",
+    }
+    project.repro("explore")
+    after = {p.name: p.read_bytes() for p in (project.folder / "metrics" / "explorer").iterdir()}
+    assert after["grid.png"] == before["grid.png"]
+    assert after["images.png"] != before["images.png"]
+    project.set_params({"explore": {"seed": 8}})
+    project.repro("explore")
+    assert before == {p.name: p.read_bytes() for p in (project.folder / "metrics" / "explorer").iterdir()}
