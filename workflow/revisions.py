@@ -92,7 +92,7 @@ def resolve(name: str) -> Revision:
         return Revision(name, None)
     if name and not name.startswith("-"):
         done = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
-        found = done.stdout.decode().split() if done.returncode == 0 else _experiments().get(name, [])
+        found = done.stdout.decode().split() if done.returncode == 0 else experiments().get(name, [])
         if len(found) > 1:
             raise StageError(
                 f"{name!r} names {len(found)} DVC experiments ({', '.join(commit[:9] for commit in found)}); "
@@ -100,14 +100,14 @@ def resolve(name: str) -> Revision:
             )
         if found:
             return Revision(name, found[0])
-    experiments = ", ".join(sorted(_experiments())) or "none"
+    known = ", ".join(sorted(experiments())) or "none"
     raise StageError(
-        f"revision {name!r}: expected a commit, a branch, a tag, a DVC experiment (here: {experiments}) or "
+        f"revision {name!r}: expected a commit, a branch, a tag, a DVC experiment (here: {known}) or "
         f"{WORKSPACE}; see `git branch --all` and `dvc exp list --all-commits`"
     )
 
 
-def _experiments() -> dict[str, list[str]]:
+def experiments() -> dict[str, list[str]]:
     """Commits of DVC's experiments by name: it keeps them as refs/exps/(id of the base in two parts)/(name)."""
     listed = _git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps/").stdout.decode()
     found: dict[str, list[str]] = {}

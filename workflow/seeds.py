@@ -14,6 +14,7 @@ from pipeline.files import write_metrics
 from pipeline.params.whole import load_params
 from pipeline.stage import INTERRUPTED
 from workflow.presets import STAGES, run_digest
+from workflow.revisions import experiments, resolve
 
 PATH = Path("metrics/seeds.json")
 
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         digest = seeds_digest()
         names = {seed: f"seed-{seed}-{digest[:8]}" for seed in seeds}
         for number, (seed, name) in enumerate(names.items(), 1):
-            if _reference(name) is None:
+            if name not in experiments():
                 print(f"seeds: {number} of {count}, seed {seed}", flush=True)
                 _run(name, seed, digest)
         found = [_metrics(name) for name in names.values()]
@@ -102,7 +103,7 @@ def _run(name: str, seed: int, digest: str) -> None:
         except KeyboardInterrupt:
             dvc.wait()  # it has the interrupt too, and removes its copy of the workspace
             raise
-    if status or _reference(name) is None:
+    if status or name not in experiments():
         raise StageError(f"the run of seed {seed} failed; its message stands above. `make seeds` goes on with it")
     if seeds_digest() != digest:
         subprocess.run(["dvc", "exp", "remove", name], check=True)
@@ -113,21 +114,8 @@ def _run(name: str, seed: int, digest: str) -> None:
 
 def _metrics(name: str) -> dict[str, Any]:
     """Metrics of an experiment, by file."""
-    files = {file: _git("show", f"{_reference(name)}:./metrics/{file}.json") for file in FILES}
-    return {file: json.loads(text) for file, text in files.items()}
-
-
-def _reference(name: str) -> str | None:
-    """The git reference of an experiment, or None."""
-    listed = _git("for-each-ref", "--format=%(refname)", "refs/exps").splitlines()
-    return next((reference for reference in listed if reference.rpartition("/")[2] == name), None)
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise StageError(f"git {arguments[0]} failed: {done.stderr.strip()}")
-    return done.stdout
+    revision = resolve(name)
+    return {file: revision.read_json(f"metrics/{file}.json") for file in FILES}
 
 
 if __name__ == "__main__":
