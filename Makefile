@@ -11,7 +11,7 @@ N = 5
 HEAD = workspace
 OUTPUT = report.html
 
-.PHONY: all setup setup-dev test lint quick compare report experiment seeds bench lock lock-torch clean distclean help
+.PHONY: all setup setup-dev test lint quick compare report experiment seeds release pull bench lock lock-torch clean distclean help
 .NOTPARALLEL:
 
 all: setup ## run what has changed, print the test metrics (also plain `make`; PYTHON=/a/python names a Python)
@@ -27,10 +27,12 @@ setup-dev: ## bring .venv to the lock of what `make test` and `make lint` need
 test: setup-dev ## run the tests (ARGS="-k setup -x" goes to pytest)
 	.venv/bin/python -m pytest $(ARGS)
 
-lint: setup-dev ## check style (ruff) and types (mypy)
+lint: setup-dev ## check style (ruff), types (mypy) and workflow files (actionlint, zizmor)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/actionlint
+	.venv/bin/zizmor --offline --no-progress --quiet .github/workflows
 
 quick: setup ## run every stage on the real data with cut-down parameters, in a temporary copy
 	@.venv/bin/python -m workflow.quick
@@ -46,6 +48,12 @@ experiment: setup ## run a preset as a DVC experiment and record it: NAME=textbo
 
 seeds: setup ## run the parameters with N seeds as DVC experiments and record the spread: N=5
 	@.venv/bin/python -m workflow.seeds "$(N)"
+
+release: setup ## check that everything is in date, pack what DVC holds, tag the commit: VERSION=1.0.0
+	@.venv/bin/python -m workflow.release "$(VERSION)"
+
+pull: setup ## fill DVC's cache from the pack of a release instead of training: FROM=path-or-url
+	@.venv/bin/python -m workflow.pull "$(FROM)"
 
 bench: setup ## time training beside the textbook's, 20 minutes (FULL=1 repeats whole runs; TORCH=1 installs PyTorch)
 	@if [ -n "$(TORCH)" ] && ! cmp -s requirements/torch.txt .venv-torch/installed.txt; then \

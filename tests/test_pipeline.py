@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -168,6 +169,7 @@ def test_a_room_imports_only_rooms_below_it(package: str, forbidden: tuple[str, 
         assert not [name for name in imported if name.partition(".")[0] in forbidden], path
 
 
+@pytest.mark.skipif(os.environ.get("STALE_LOCK") == "retrain", reason="STALE_LOCK=retrain: workflow/retrain.py runs it")
 @as_committed("params.yaml", "dvc.yaml", "numeric.txt", "stages", "vae", "pipeline", "dvc.lock", "metrics")
 def test_committed_results_belong_to_this_code_and_these_parameters() -> None:
     done = subprocess.run(
