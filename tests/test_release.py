@@ -1,0 +1,279 @@
+"""Releases and pulls, from one clone of the slice's project to another."""
+
+import gzip
+import http.server
+import io
+import json
+import sys
+import tarfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from hashlib import md5, sha256
+from pathlib import Path
+
+import pytest
+from conftest import Project
+
+VERSION = "1.2.3"
+
+
+def run(project: Project, command: str, *arguments: str) -> tuple[int, str]:
+    done = project.run(sys.executable, "-m", f"workflow.{command}", *arguments)
+    return done.returncode, done.stdout + done.stderr
+
+
+def prepared(project: Project) -> Project:
+    """A project whose version and changelog are those of the release."""
+    (project.folder / "pyproject.toml").write_text(f'[project]\nversion = "{VERSION}"\n', encoding="utf-8")
+    (project.folder / "CHANGELOG.md").write_text(f"# Changelog\n\n## {VERSION}\n", encoding="utf-8")
+    project.commit("Release")
+    return project
+
+
+@pytest.fixture(scope="module")
+def released(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = prepared(finished.copy_to(tmp_path_factory.mktemp("release") / "released"))
+    for name in project.folder.glob("presets/*.json"):
+        name.unlink()  # records of the real data
+    project.commit("No records")
+    code, said = run(project, "release", VERSION)
+    assert code == 0, said
+    return project
+
+
+@pytest.fixture
+def pack(released: Project) -> Path:
+    return released.folder / "releases" / f"fashion-vae-{VERSION}.tar.gz"
+
+
+@pytest.fixture
+def clone(released: Project, tmp_path: Path) -> Project:
+    """A stranger's clone: neither data nor cache."""
+    folder = tmp_path / "clone"
+    assert released.run("git", "clone", "-q", "--branch", f"v{VERSION}", ".", str(folder)).returncode == 0
+    return Project(folder)
+
+
+def cached(project: Project) -> set[str]:
+    folder = project.folder / ".dvc" / "cache"
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_release_tags_the_commit_for_git_and_for_gto(released: Project) -> None:
+    tags = released.run("git", "tag", "--list").stdout.split()
+    assert sorted(tags) == [f"fashion-vae@v{VERSION}", f"v{VERSION}"]
+    assert released.run("git", "cat-file", "-t", f"v{VERSION}").stdout.strip() == "tag"
+    assert f"v{VERSION}" in released.run("gto", "show", "fashion-vae").stdout
+    assert released.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_a_pack_holds_every_output_that_dvc_holds_with_its_hashes(released: Project, pack: Path) -> None:
+    manifest, objects = unpacked(pack)
+    lock = (released.folder / "dvc.lock").read_text(encoding="utf-8")
+    assert set(manifest["outputs"]) >= {"data/model", "data/export", "data/raw", "data/prepared/test"}
+    assert all(f"md5: {value}" in lock for value in manifest["outputs"].values())
+    assert manifest["commit"] == released.run("git", "rev-parse", "HEAD").stdout.strip()
+    for name, content in objects.items():
+        facts = manifest["objects"][name]
+        assert (len(content), sha256(content).hexdigest()) == (facts["size"], facts["sha256"])
+        assert md5(content, usedforsecurity=False).hexdigest() == name.removesuffix(".dir")
+
+
+def test_equal_outputs_give_equal_packs(released: Project, pack: Path, tmp_path: Path) -> None:
+    project = released.copy_to(tmp_path / "again")
+    for tag in (f"v{VERSION}", f"fashion-vae@v{VERSION}"):
+        assert project.run("git", "tag", "--delete", tag).returncode == 0
+    before = pack.read_bytes()
+    assert run(project, "release", VERSION)[0] == 0
+    assert (project.folder / "releases" / pack.name).read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["path", "http"])
+def test_a_stranger_has_the_model_without_training(clone: Project, pack: Path, kind: str, served: str) -> None:
+    code, said = run(clone, "pull", str(pack) if kind == "path" else f"{served}/{pack.name}")
+    assert code == 0, said
+    assert f"version {VERSION} is in place" in said
+    again = clone.repro()
+    assert "Running stage" not in again
+    done = clone.run(sys.executable, "-m", "workflow.generate", "samples", "--count", "2", "--output", "x.png")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def served(released: Project) -> Iterator[str]:
+    """Address of a server on this machine of the folder of releases."""
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(released.folder / "releases"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def unpacked(pack: Path) -> tuple[dict[str, dict[str, object]], dict[str, bytes]]:
+    with tarfile.open(pack) as archive:
+        contents = {entry.name: archive.extractfile(entry).read() for entry in archive}  # type: ignore[union-attr]
+    return json.loads(contents.pop("manifest.json")), contents
+
+
+def repacked(path: Path, manifest: Mapping[str, object], objects: Mapping[str, bytes]) -> Path:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in {"manifest.json": json.dumps(manifest).encode(), **objects}.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return path
+
+
+Parts = tuple[dict[str, dict[str, object]], dict[str, bytes]]
+
+
+def one_byte(parts: Parts) -> Parts:
+    manifest, objects = parts
+    name = max(objects, key=lambda name: len(objects[name]))
+    objects[name] = objects[name][:-1] + bytes([objects[name][-1] ^ 1])
+    return manifest, objects
+
+
+def one_byte_and_its_sha256(parts: Parts) -> Parts:
+    manifest, objects = one_byte(parts)
+    for name, content in objects.items():
+        manifest["objects"][name] = {"size": len(content), "sha256": sha256(content).hexdigest()}
+    return manifest, objects
+
+
+def a_member_less(parts: Parts) -> Parts:
+    parts[1].popitem()
+    return parts
+
+
+def a_member_more(parts: Parts) -> Parts:
+    parts[1]["../../outside"] = b"x"
+    return parts
+
+
+def a_stated_member_more(parts: Parts) -> Parts:
+    content = b"more"
+    name = md5(content, usedforsecurity=False).hexdigest()
+    parts[1][name] = content
+    parts[0]["objects"][name] = {"size": 4, "sha256": sha256(content).hexdigest()}
+    return parts
+
+
+def a_path_for_a_name(parts: Parts) -> Parts:
+    parts[0]["objects"]["../../outside"] = {"size": 1, "sha256": sha256(b"x").hexdigest()}
+    parts[1]["../../outside"] = b"x"
+    return parts
+
+
+def a_bomb(parts: Parts) -> Parts:
+    parts[0]["objects"]["0" * 32] = {"size": 2**40, "sha256": "0" * 64}
+    return parts
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (one_byte, "is not the one that was packed"),
+        (one_byte_and_its_sha256, "is not the one that was packed"),
+        (a_member_less, "the pack lacks or adds"),
+        (a_member_more, "'../../outside' of 1 bytes that its manifest does not state"),
+        (a_stated_member_more, "the pack lacks or adds"),
+        (a_path_for_a_name, "names objects that DVC cannot have"),
+        (a_bomb, f"the pack states {2**40}"),
+    ],
+)
+def test_a_pack_that_was_altered_is_refused_and_fills_nothing(
+    clone: Project, pack: Path, tmp_path: Path, damage: Callable[[Parts], Parts], words: str
+) -> None:
+    spoilt = repacked(tmp_path / "spoilt.tar.gz", *damage(unpacked(pack)))
+    code, said = run(clone, "pull", str(spoilt))
+    assert code == 1
+    assert words.partition("states ")[0] in said
+    assert not cached(clone)
+    assert not (tmp_path / "outside").exists()
+
+
+@pytest.mark.parametrize("size", [0, 100, 5000, -100])
+def test_a_pack_that_ends_early_is_refused(clone: Project, pack: Path, tmp_path: Path, size: int) -> None:
+    cut = tmp_path / "cut.tar.gz"
+    cut.write_bytes(pack.read_bytes()[:size])
+    code, said = run(clone, "pull", str(cut))
+    assert code == 1
+    assert "get it anew" in said or "no pack of a release" in said
+    assert not cached(clone)
+
+
+def test_other_files_and_places_are_refused(clone: Project, tmp_path: Path) -> None:
+    other = tmp_path / "other.tar.gz"
+    other.write_bytes(gzip.compress(b"no tar at all" * 100))
+    for source, words in (
+        (str(other), "get it anew"),
+        (str(tmp_path / "none"), "cannot be read"),
+        ("http://127.0.0.1:9/none", "cannot be read"),
+        ("", "usage: make pull FROM=path-or-url"),
+    ):
+        code, said = run(clone, "pull", source)
+        assert code == 1
+        assert words in said
+
+
+def test_the_pack_of_another_commit_is_refused_by_the_outputs_that_differ(
+    released: Project, pack: Path, tmp_path: Path
+) -> None:
+    project = released.copy_to(tmp_path / "other")
+    project.set_params({"export": {"images": 19}, "train": {"epochs": 2}})
+    project.repro()
+    code, said = run(project, "pull", str(pack))
+    assert code == 1
+    assert f"of version {VERSION}" in said
+    assert "data/model" in said
+    assert "data/raw" not in said
+
+
+def nothing(_: Project) -> None:
+    """Leaves the project as it is."""
+
+
+def edited_metric(project: Project) -> None:
+    path = project.folder / "metrics" / "samples.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("coverage_se", "coverage__se"), encoding="utf-8")
+    project.commit("Edited")
+
+
+def stale_lock(project: Project) -> None:
+    project.set_params({"train": {"epochs": 5}})
+    project.commit("Stale")
+
+
+@pytest.mark.parametrize(
+    ("version", "damage", "words"),
+    [
+        ("1.2", nothing, "'1.2' is not released:\n  it should be a semantic version"),
+        ("v1.2.3", nothing, "it should be a semantic version without a prefix"),
+        (
+            "1.2.4",
+            nothing,
+            "pyproject.toml states version 1.2.3\n  CHANGELOG.md has no section `## 1.2.4`",
+        ),
+        (VERSION, lambda project: project.run("git", "tag", f"v{VERSION}"), f"there is a tag v{VERSION}"),
+        (VERSION, lambda project: (project.folder / "new").write_text("", encoding="utf-8"), "not committed: new"),
+        (VERSION, stale_lock, "dvc.lock is stale, check, train, "),
+        (VERSION, edited_metric, "metrics/samples.json: not what samples wrote"),
+        (VERSION, lambda project: project.run("rm", "-rf", ".dvc/cache/files/md5"), "is not in DVC's cache"),
+    ],
+)
+def test_what_is_not_true_is_not_released(
+    released: Project, tmp_path: Path, version: str, damage: Callable[[Project], object], words: str
+) -> None:
+    project = released.copy_to(tmp_path / "untrue")
+    (project.folder / "releases" / f"fashion-vae-{VERSION}.tar.gz").unlink()
+    for tag in (f"v{VERSION}", f"fashion-vae@v{VERSION}"):
+        assert project.run("git", "tag", "--delete", tag).returncode == 0
+    damage(project)
+    tags = project.run("git", "tag", "--list").stdout
+    code, said = run(project, "release", version)
+    assert code == 1
+    assert words in said
+    assert project.run("git", "tag", "--list").stdout == tags
+    assert not list((project.folder / "releases").glob("*"))

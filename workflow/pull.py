@@ -1,0 +1,81 @@
+"""`make pull FROM=path-or-url`: fills DVC's cache from the pack of a release, so that nobody has to train."""
+
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO
+
+from pipeline.errors import StageError
+from workflow.pack import Manifest, cache_folder, held_bytes, held_outputs, place, read_pack
+from workflow.revisions import WORKSPACE, resolve
+
+_TIMEOUT_SECONDS = 30
+
+#: Rights that DVC gives the objects of its cache, which links must not change.
+_READ_ONLY = 0o444
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Pulls, and checks the outputs out.
+
+    Returns:
+        Exit status: 0, or 1 with a sentence.
+    """
+    try:
+        if len(arguments) != 1 or not arguments[0]:
+            raise StageError("no source received; usage: make pull FROM=path-or-url")
+        manifest = pull(arguments[0])
+        if subprocess.run(["dvc", "checkout", "--quiet", *manifest.outputs], check=False).returncode:
+            raise StageError("`dvc checkout` failed, its message stands above; the cache is filled: run it again")
+    except StageError as error:
+        print(f"pull: {error}", file=sys.stderr)
+        return 1
+    print(f"pull: version {manifest.version} is in place, {len(manifest.outputs)} outputs, as dvc.lock states them")
+    return 0
+
+
+def pull(source: str) -> Manifest:
+    """Puts the objects of a pack into the cache, all or none, each proven against dvc.lock.
+
+    Raises:
+        StageError: If it cannot be read, is of another commit, or is not as it was packed.
+    """
+    cache, here = cache_folder(), resolve(WORKSPACE)
+    cache.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".pull.", dir=cache.parent) as folder:  # on the same disk, so that a rename moves
+        with _opened(source) as pack:
+            manifest = read_pack(pack, Path(folder), held_outputs(here), held_bytes(here))
+        for md5 in manifest.objects:
+            target = place(cache, md5)
+            target.parent.mkdir(exist_ok=True)
+            (Path(folder) / md5).chmod(_READ_ONLY)
+            os.replace(Path(folder) / md5, target)
+    return manifest
+
+
+def _opened(source: str) -> AbstractContextManager[IO[bytes]]:
+    """The bytes of a file or of an address.
+
+    Raises:
+        StageError: If there is nothing to read.
+    """
+    try:
+        if source.startswith(("http://", "https://", "file://")):
+            opened: AbstractContextManager[IO[bytes]] = urllib.request.urlopen(source, timeout=_TIMEOUT_SECONDS)
+            return opened
+        return Path(source).open("rb")
+    except (OSError, urllib.error.URLError, ValueError) as error:
+        raise StageError(
+            f"FROM = {source!r} cannot be read ({error}); expected the path or the http(s) address of a pack that "
+            f"`make release` wrote"
+        ) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,100 @@
+"""`make release VERSION=1.0.0`: proves that all is true and in date, packs what DVC holds, and tags the commit."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pipeline.errors import StageError
+from pipeline.files import atomic, sha256_file
+from workflow import seeds
+from workflow.lock import contradictions
+from workflow.pack import write_pack
+from workflow.presets import stale_presets
+from workflow.retrain import stale_stages
+from workflow.revisions import resolve
+
+FOLDER = Path("releases")
+
+#: Name of the model among GTO's artifacts, as in dvc.yaml.
+MODEL = "fashion-vae"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Releases the commit at hand, or says everything that stands in the way.
+
+    Returns:
+        Exit status: 0, or 1 with sentences.
+    """
+    try:
+        if len(arguments) != 1:
+            raise StageError(f"received {len(arguments)} arguments; usage: make release VERSION=1.0.0")
+        path = release(arguments[0])
+    except StageError as error:
+        print(f"release: {error}", file=sys.stderr)
+        return 1
+    print(
+        f"release: wrote {path}, {path.stat().st_size / 1e6:.0f} MB, sha256 {sha256_file(path)}\n"
+        f"release: tagged v{arguments[0]} and {MODEL}@v{arguments[0]}; publish them: git push origin v{arguments[0]} "
+        f"{MODEL}@v{arguments[0]}, and the pack wherever people download from"
+    )
+    return 0
+
+
+def release(version: str) -> Path:
+    """The pack of the commit at hand, which is tagged; nothing is written unless everything is true.
+
+    Raises:
+        StageError: With everything that is not.
+    """
+    faults = list(_faults(version))
+    if faults:
+        raise StageError("\n  ".join([f"version {version!r} is not released:", *faults]))
+    path = FOLDER / f"fashion-vae-{version}.tar.gz"
+    tags = [f"v{version}", f"{MODEL}@v{version}"]
+    with atomic(path) as partial:
+        write_pack(partial, version, resolve("HEAD"))
+        try:
+            _run("git", "tag", "--annotate", tags[0], "--message", f"Version {version}")
+            _run("gto", "register", MODEL, "HEAD", "--version", tags[0], "--message", f"Version {version}")
+        except StageError:
+            subprocess.run(["git", "tag", "--delete", *tags], capture_output=True, check=False)
+            raise
+    return path
+
+
+def _faults(version: str) -> Iterator[str]:
+    """What stands in the way, a phrase each."""
+    if not re.fullmatch(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)", version):
+        yield "it should be a semantic version without a prefix, as 1.0.0"
+        return
+    stated = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    if stated != version:
+        yield f"pyproject.toml states version {stated}"
+    if not re.search(rf"^## {re.escape(version)}\b", Path("CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE):
+        yield f"CHANGELOG.md has no section `## {version}`"
+    if _run("git", "tag", "--list", f"v{version}", f"{MODEL}@v{version}"):
+        yield f"there is a tag v{version} or {MODEL}@v{version} already"
+    changed = _run("git", "status", "--porcelain").splitlines()
+    if changed:
+        yield f"not committed: {', '.join(line[3:] for line in changed)}"
+    stale = stale_stages()
+    if stale:
+        yield f"dvc.lock is stale, {', '.join(stale)} would run: `dvc repro`, and commit dvc.lock and metrics/"
+    yield from contradictions(resolve("HEAD"))
+    yield from (f"preset {name}: {why}: `make experiment NAME={name}`" for name, why in stale_presets().items())
+    if seeds.stale():
+        yield f"{seeds.PATH} is of other code, parameters or versions: `make seeds`"
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise StageError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
