@@ -24,7 +24,18 @@ ROOT = Path(__file__).parents[1]
 PARAMS = ROOT / "tests" / "params.yaml"
 
 #: What a project is made of.
-PARTS = ("dvc.yaml", "numeric.txt", "stages", "vae", "pipeline", "workflow", "presets", "requirements", ".gitignore")
+PARTS = (
+    "dvc.yaml",
+    "numeric.txt",
+    "stages",
+    "vae",
+    "pipeline",
+    "workflow",
+    "presets",
+    "requirements",
+    ".gitignore",
+    ".gitattributes",
+)
 
 #: Upstream training images, validation images among them, and test images of the slice.
 TRAINING, VALIDATION, TEST = 600, 200, 200

@@ -1,12 +1,14 @@
 """The sections of params.yaml: what is accepted is exactly what was written, what is refused is named."""
 
 import math
+import shutil
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT
+from dvc.utils.serialize import modify_yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -445,3 +447,13 @@ def test_any_text_in_place_of_a_number_is_read_or_refused(path: Path, text: str)
         assert str(path) in result
     else:
         assert 0 <= result.train.beta < math.inf
+
+
+def test_an_experiment_changes_only_the_line_that_it_is_about(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    shutil.copy(SHIPPED, path)
+    with modify_yaml(path) as params:
+        params["represent"]["iterations"] += 1
+    before, after = (file.read_text(encoding="utf-8").splitlines() for file in (SHIPPED, path))
+    assert len(before) == len(after)
+    assert [line.strip() for line, other in zip(after, before, strict=True) if line != other] == ["iterations: 201"]
