@@ -185,7 +185,7 @@ def test_installs_build_then_lock_then_checks_then_stamps(machine: Machine, shel
     )
     assert machine.calls() == ["-m venv .venv", build, lock, "-m pip check", "-m pipeline.environment"]
     assert "making .venv with Python 3.11" in said
-    assert re.search(r"installing about \d+ packages, up to 2.7 GB: 2 minutes", said)
+    assert re.search(r"installing about \d+ packages, up to 3 GB: 2 minutes", said)
     assert sorted(path.name for path in (machine.project / ".venv").iterdir()) == ["bin", "setup.stamp"]
 
 

@@ -287,7 +287,7 @@ update() {
     if [ "$reuse" = no ]; then
         rm -f .venv/setup.stamp
         create
-        say "installing about $(about "$lock") packages, up to 2.7 GB: 2 minutes with a fast network, else longer"
+        say "installing about $(about "$lock") packages, up to 3 GB: 2 minutes with a fast network, else longer"
     else
         # The dev lock has the runtime lock's versions: what stands stays as stamped, even if this fails.
         say "adding the tools of make test to .venv: half a minute"
