@@ -202,3 +202,29 @@ def finished(make_project: Callable[[str], Project]) -> Project:
 def project(finished: Project, tmp_path: Path) -> Project:
     """A finished project that a test may change."""
     return finished.copy_to(tmp_path / "project")
+
+
+#: A text that a page must show and not obey; git takes it for the name of a branch, too.
+HOSTILE = "</script><script>document.title='pwned'</script>"
+
+
+@pytest.fixture(scope="session")
+def two_revisions(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The finished project as main, and a branch of a hostile name with other parameters and their results."""
+    project = finished.copy_to(tmp_path_factory.mktemp("two") / "revisions")
+    assert project.run("git", "switch", "-q", "-c", HOSTILE).returncode == 0
+    project.set_params({"train": {"epochs": 4}, "explore": {"seed": 3}})
+    project.repro()
+    project.commit(HOSTILE)
+    return project
+
+
+@pytest.fixture(scope="session")
+def pages(two_revisions: Project) -> dict[str, Path]:
+    """The page of the branch alone, and that of the branch beside main."""
+    sides = {"one": (HOSTILE,), "two": (HOSTILE, "main")}
+    for name, revisions in sides.items():
+        command = (sys.executable, "-m", "workflow.report", *revisions, "--output", f"{name}.html")
+        done = two_revisions.run(*command)
+        assert done.returncode == 0, done.stderr
+    return {name: two_revisions.folder / f"{name}.html" for name in sides}

@@ -2,14 +2,103 @@
 
 import base64
 import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
+import keras
 import numpy as np
 import pytest
-from conftest import Project
+from conftest import ROOT, Project, slice_arrays
 from PIL import Image
 
-from pipeline.files import load_arrays
+from pipeline.files import load_arrays, save_arrays
+from pipeline.weights import save_weights
 from vae.explorer import MEAN_STEP, extent, in_steps, sprite, stratified_choice, uniform_grid
+from vae.model import VAE, build_vae
+
+#: Runs the stage on a model whose latents are more than a plane.
+RUN = """
+import json, sys
+from pathlib import Path
+from pipeline.params.explore import Explore
+from pipeline.params.model import Model
+from pipeline.params.threads import Threads
+from stages.explore import run
+model, explore, threads = json.loads(sys.argv[1])
+data, weights, folder = map(Path, sys.argv[2:])
+run(Model(**model), Explore(**explore), Threads(**threads), data, weights, folder)
+"""
+
+MODEL: dict[str, Any] = {
+    "architecture": "textbook",
+    "latent_dim": 5,
+    "widths": [4, 8, 8],
+    "autoregressive_units": 0,
+    "prior": "standard_normal",
+    "prior_widths": [],
+    "jit_compile": False,
+}
+EXPLORE = {"seed": 8, "images": 60, "grid_side": 4}
+THREADS = {"intra_op": 2, "inter_op": 1, "op_determinism": True}
+
+
+@pytest.fixture(scope="module")
+def explored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, VAE]:
+    """The stage's folder beside another process', and the model: random weights that tell images apart."""
+    folder = tmp_path_factory.mktemp("explore")
+    arrays = slice_arrays()
+    images = (arrays["train_images"] / np.float32(255)).astype(np.float32)
+    save_arrays(folder / "data", {"images": images, "labels": arrays["train_labels"]})
+    keras.utils.set_random_seed(0)
+    vae = build_vae(MODEL["architecture"], MODEL["latent_dim"], MODEL["widths"])
+    for variable in vae.encoder.get_layer("mean").trainable_variables:
+        variable.assign(variable * 30)
+    for variable in vae.decoder.trainable_variables:
+        variable.assign(variable * 3)
+    save_weights(vae, folder / "weights")
+    for name in ("once", "again"):
+        command = [sys.executable, "-c", RUN, json.dumps([MODEL, EXPLORE, THREADS])]
+        subprocess.run([*command, *(str(folder / part) for part in ("data", "weights", name))], cwd=ROOT, check=True)
+    return folder, vae
+
+
+def test_two_processes_write_the_same_bytes(explored: tuple[Path, VAE]) -> None:
+    folder, _ = explored
+    written = [{path.name: path.read_bytes() for path in (folder / name).iterdir()} for name in ("once", "again")]
+    assert written[0] == written[1]
+    assert written[0].keys() == {"grid.png", "images.png", "latents.json"}
+
+
+def test_the_plane_is_that_of_the_leading_singular_vectors(explored: tuple[Path, VAE]) -> None:
+    """The aggregate posterior's deviations are the singular values of its means and of each latent's own deviation."""
+    folder, vae = explored
+    found = json.loads((folder / "once" / "latents.json").read_text(encoding="utf-8"))
+    mean, log_var = (np.asarray(part, np.float64) for part in vae.encoder(load_arrays(folder / "data")["images"]))
+    centred = (mean - mean.mean(axis=0)) / np.sqrt(len(mean))
+    _, values, vectors = np.linalg.svd(np.vstack([centred, np.diag(np.sqrt(np.exp(log_var).mean(axis=0)))]))
+    assert found["origin"] == pytest.approx(mean.mean(axis=0), abs=1e-4)
+    assert found["explained"] == pytest.approx(np.square(values[:2]).sum() / np.square(values).sum(), abs=1e-4)
+    assert found["explained"] < 0.99
+    for axis, value, vector in zip(np.array(found["axes"]), values, vectors, strict=False):
+        assert np.linalg.norm(axis) == pytest.approx(value, rel=1e-4)
+        assert abs(axis @ vector) == pytest.approx(value, rel=1e-4)
+
+
+def test_the_grid_holds_what_the_decoder_makes_of_its_points(explored: tuple[Path, VAE]) -> None:
+    folder, vae = explored
+    found = json.loads((folder / "once" / "latents.json").read_text(encoding="utf-8"))
+    picture = np.asarray(Image.open(folder / "once" / "grid.png")).astype(int)
+    side, extent = EXPLORE["grid_side"], found["extent"]
+    assert picture.std() > 1
+    for row in range(side):
+        for column in range(side):
+            x, y = ((2 * number / (side - 1) - 1) * extent for number in (column, side - 1 - row))
+            latent = np.array([found["origin"]]) + np.array([[x, y]]) @ np.array(found["axes"])
+            decoded = 1 / (1 + np.exp(-np.asarray(vae.decoder(latent.astype(np.float32)))[0]))
+            shown = picture[28 * row : 28 * row + 28, 28 * column : 28 * column + 28]
+            assert np.abs(shown - decoded * 255).max() <= 1
 
 
 def test_as_many_images_of_each_class_are_chosen_by_the_seed() -> None:

@@ -1,273 +1,264 @@
-"""The page in a real browser without a network, and what it holds."""
+"""The page's text: what it says is what the revisions' files say, and what people wrote is shown, not obeyed."""
 
-import base64
-import io
+import csv
 import json
-import os
 import re
-import shutil
 import sys
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
-from conftest import Project
-from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from conftest import HOSTILE, ROOT, Project, as_committed
+from ruamel.yaml import YAML
 
-from vae.explorer import MEAN_STEP
+from workflow.report.tables import shown
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-#: A name that a page must show and not obey.
-HOSTILE = "</script><script>document.title='pwned'</script>"
+VOID = {"meta", "link", "br", "img", "input", "rect", "circle"}
 
 
-def write(project: Project, *arguments: str) -> Path:
-    done = project.run(sys.executable, "-m", "workflow.report", *arguments, "--output", "page.html")
-    assert done.returncode == 0, done.stderr
-    return project.folder / "page.html"
+class Outline(HTMLParser):
+    """The elements of a page: tag, attributes and text, and the rows of its tables by id."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[list[Any]] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        self.open: list[int] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = dict(attributes)
+        self.elements.append((tag, found))
+        if tag == "table":
+            self.rows = self.tables.setdefault(found.get("id") or f"table-{len(self.tables)}", [])
+        elif tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+        self.texts.append([tag, ""])
+        if tag not in VOID:
+            self.open.append(len(self.texts) - 1)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.texts[self.open.pop()][0] == tag
+
+    def handle_data(self, data: str) -> None:
+        for number in self.open:
+            self.texts[number][1] += data
+        if any(self.texts[number][0] in ("td", "th") for number in self.open):
+            self.rows[-1][-1] += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    def table(self, name: str) -> dict[str, list[str]]:
+        """Cells of each row after its head, by that."""
+        return {cells[0]: cells[1:] for cells in ([" ".join(c.split()) for c in row] for row in self.tables[name])}
+
+    def said(self, tag: str) -> list[str]:
+        return [" ".join(text.split()) for name, text in self.texts if name == tag]
 
 
 @pytest.fixture(scope="module")
-def repository(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The finished project with a second commit whose parameters differ."""
-    project = finished.copy_to(tmp_path_factory.mktemp("report") / "repository")
-    project.set_params({"train": {"epochs": 4}, "explore": {"seed": 3}})
-    project.repro()
-    project.commit(HOSTILE)
-    return project
-
-
-@pytest.fixture(scope="module")
-def pages(repository: Project) -> dict[str, Path]:
-    """A page of one revision, and one of two."""
-    one = write(repository, "HEAD").rename(repository.folder / "one.html")
-    return {"one": one, "two": write(repository, "HEAD", "HEAD~1").rename(repository.folder / "two.html")}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        assert not os.environ.get("CI"), "no chromium on PATH; expected one in CI: apt-get install chromium"
-        pytest.skip("no chromium on PATH: apt-get install chromium")
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+def outlines(pages: dict[str, Path]) -> dict[str, Outline]:
+    return {name: Outline(path.read_text(encoding="utf-8")) for name, path in pages.items()}
 
 
 @pytest.fixture(params=["one", "two"])
-def page(request: pytest.FixtureRequest, browser: Browser, pages: dict[str, Path]) -> Iterator[Page]:
-    """The page, opened without a network; fails on any request beyond its file and on anything in the console."""
-    context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})
-    opened = context.new_page()
-    said, asked = [], []
-    opened.on("console", lambda message: said.append(message.text))
-    opened.on("pageerror", lambda error: said.append(str(error)))
-    opened.on("request", lambda request: asked.append(request.url))
-    address = pages[request.param].as_uri()
-    opened.goto(address)
-    for explorer in opened.locator(".explorer").all():
-        expect(explorer).to_have_attribute("data-ready", "true")
-    expect(opened.locator("#per-class.dataTable")).to_be_visible()
-    expect(opened.locator("#curves svg")).to_be_visible()
-    yield opened
-    assert said == []
-    assert [url for url in asked if not url.startswith("data:")] == [address]
-    context.close()
+def outline(request: pytest.FixtureRequest, outlines: dict[str, Outline]) -> Outline:
+    return outlines[request.param]
 
 
-def test_no_request_is_made_and_nothing_is_complained_of(page: Page) -> None:
-    assert "fashion-vae" in page.title()
+def write(project: Project, *arguments: str) -> Outline:
+    """The page, of which nothing is said on the error stream."""
+    done = project.run(sys.executable, "-m", "workflow.report", *arguments, "--output", "page.html")
+    assert (done.returncode, done.stderr) == (0, "")
+    return Outline((project.folder / "page.html").read_text(encoding="utf-8"))
 
 
-def test_a_columns_head_sorts_the_classes(page: Page) -> None:
-    cells = page.locator("#per-class tbody tr td:nth-child(3)")
-    unsorted = [float(text) for text in cells.all_inner_texts()]
-    head = page.locator("#per-class thead th").nth(2)
-    head.click()
-    expect(head).to_have_attribute("aria-sort", "ascending")
-    assert [float(text) for text in cells.all_inner_texts()] == sorted(unsorted) != unsorted
-    head.click()
-    expect(head).to_have_attribute("aria-sort", "descending")
-    assert [float(text) for text in cells.all_inner_texts()] == sorted(unsorted, reverse=True)
+def committed(project: Project, revision: str, path: str) -> str:
+    done = project.run("git", "show", f"{revision}:{path}")
+    assert done.returncode == 0
+    return done.stdout
 
 
-def test_hovering_over_the_curves_tells_the_loss(page: Page) -> None:
-    box = page.locator("#curves svg").bounding_box()
-    assert box
-    page.locator("#curves svg").hover(position={"x": box["width"] / 2, "y": box["height"] / 2})
-    expect(page.locator("#vg-tooltip-element")).to_contain_text("nats per image")
+# ---- structure
 
 
-def test_dragging_shows_the_garment_of_the_place(page: Page, repository: Project) -> None:
-    explorer = page.locator(".explorer").last
-    plane = explorer.locator(".plane")
-    plane.scroll_into_view_if_needed()
-    box = plane.bounding_box()
-    assert box
-    grid = grid_of(repository)
-    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.5)
-    page.mouse.down()
-    for column, row in ((0, 0), (2, 0), (1, 2)):
-        page.mouse.move(box["x"] + box["width"] * (column + 0.5) / 3, box["y"] + box["height"] * (row + 0.5) / 3)
-        expected = grid[28 * row : 28 * row + 28, 28 * column : 28 * column + 28]
-        assert (pixels(page, ".garment") == expected).all()
-    page.mouse.up()
+def test_each_link_has_its_section_and_nothing_is_asked_of_a_network(outline: Outline) -> None:
+    sections = {attributes["id"] for attributes in outline.all("section")}
+    links = [attributes["href"] or "" for attributes in outline.all("a")]
+    assert {link[1:] for link in links} - {"main"} == sections
+    addresses = [value for _, found in outline.elements for key, value in found.items() if key in ("src", "href")]
+    assert {re.split("[#:]", address or "")[0] for address in addresses} == {"", "data"}
+    assert outline.all("html") == [{"lang": "en"}]
+    assert len(outline.all("h1")) == len(outline.all("main")) == 1
 
 
-def test_a_click_shows_the_nearest_in_all_latents_and_says_among_what(page: Page, repository: Project) -> None:
-    explorer = page.locator(".explorer").last
-    plane = explorer.locator(".plane")
-    plane.scroll_into_view_if_needed()
-    box = plane.bounding_box()
-    assert box
-    plane.click(position={"x": box["width"] * 5 / 6, "y": box["height"] * 1 / 6})
-    expect(explorer.locator(".said")).to_contain_text(
-        "in all 2 latents, among a seeded, class-stratified 50 validation"
+def test_what_can_be_seen_or_moved_has_a_name(outline: Outline) -> None:
+    assert all(attributes.get("alt") for attributes in outline.all("img"))
+    for canvas in outline.all("canvas"):
+        assert canvas.get("aria-hidden") == "true" or canvas.get("aria-label")
+    named = [found for _, found in outline.elements if found.get("role") in ("application", "region", "group")]
+    assert named
+    assert all(attributes.get("aria-label") for attributes in named)
+    assert len(outline.all("input")) == len(outline.all("label"))
+
+
+@as_committed("dvc.lock", "metrics", "params.yaml")
+def test_two_revisions_with_real_figures_are_below_five_megabytes(tmp_path: Path) -> None:
+    page = tmp_path / "real.html"
+    done = Project(ROOT).run(sys.executable, "-m", "workflow.report", "HEAD", "HEAD", "--output", str(page))
+    assert done.returncode == 0, done.stderr
+    assert page.stat().st_size < 5e6
+    assert len(Outline(page.read_text(encoding="utf-8")).all("img")) == 2 * len(
+        list((ROOT / "metrics/figures").iterdir())
     )
-    shown = [int(item.get_attribute("data-index") or -1) for item in explorer.locator(".nearest li").all()]
-    assert shown == nearest(repository, 1.0, 1.0)[: len(shown)]
-    assert len(shown) == 8
 
 
-def test_the_keyboard_does_what_the_mouse_does(page: Page, repository: Project) -> None:
-    explorer = page.locator(".explorer").last
-    explorer.locator(".across").focus()
-    page.keyboard.press("ArrowRight")
-    explorer.locator(".down").focus()
-    page.keyboard.press("ArrowUp")
-    assert (pixels(page, ".garment") == grid_of(repository)[:28, 56:]).all()
-    page.keyboard.press("Enter")
-    expect(explorer.locator(".nearest li").first).to_be_visible()
-    first = explorer.locator(".nearest li").first.get_attribute("data-index")
-    assert int(first or -1) == nearest(repository, 1.0, 1.0)[0]
-    assert "standard deviations" in (explorer.locator(".across").get_attribute("aria-valuetext") or "")
+# ---- what it says
 
 
-@pytest.mark.parametrize("width", [360, 1280])
-def test_nothing_overflows(page: Page, width: int) -> None:
-    page.set_viewport_size({"width": width, "height": 800})
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+@pytest.mark.parametrize(
+    ("number", "error", "text"),
+    [
+        (225.1497, 0.7439, "225.15"),
+        (0.93794, 0.0124979, "0.938"),
+        (262.4, 12.3, "262"),
+        (12345.6, 123.0, "12346"),
+        (28, None, "28"),
+        (1.0, 0.0, "1.000"),
+    ],
+)
+def test_a_number_is_shown_to_the_second_digit_of_its_error(number: float, error: float | None, text: str) -> None:
+    assert shown(number, error) == text
+    assert shown(number, error, sign=True) == f"+{text}"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_the_page(page: Page, scheme: str) -> None:
-    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-    style = "getComputedStyle(document.body)"
-    ink, paper = (luminance(page.evaluate(f"{style}.{name}")) for name in ("color", "backgroundColor"))
-    assert (ink < paper) == (scheme == "light")
-    assert (max(ink, paper) + 0.05) / (min(ink, paper) + 0.05) >= 7  # WCAG 2.2, 1.4.6
+def test_the_headlines_are_the_committed_metrics(outlines: dict[str, Outline], two_revisions: Project) -> None:
+    metrics = [json.loads(committed(two_revisions, r, "metrics/evaluation.json")) for r in ("main", HOSTILE)]
+    for name, sides in (("two", metrics), ("one", metrics[1:])):
+        cells = outlines[name].table("headlines")["NLL, binarised nats"]
+        expected = [side[split]["binarised"] for split in ("validation", "test") for side in sides]
+        assert [float(cell.partition(" ± ")[0]) for cell in cells] == pytest.approx(
+            [found["nll_nats"] for found in expected], abs=0.05
+        )
+        assert [float(cell.partition(" ± ")[2]) for cell in cells] == pytest.approx(
+            [found["nll_nats_se"] for found in expected], rel=0.05
+        )
 
 
-def test_what_a_reader_cannot_see_is_told(page: Page) -> None:
-    unnamed = "img:not([alt]), canvas:not([aria-label]), input[type=range]:not([aria-valuetext])"
-    assert page.locator(unnamed).count() == 0
-    assert page.locator("main").count() == page.locator("h1").count() == 1
-    assert page.locator("html").get_attribute("lang") == "en"
-
-
-def luminance(colour: str) -> float:
-    """Relative luminance of `rgb(...)` (WCAG 2.2)."""
-    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
-
-
-def pixels(page: Page, selector: str) -> np.ndarray:
-    """Gray values of the last canvas of that kind."""
-    uri = page.locator(selector).last.evaluate("canvas => canvas.toDataURL('image/png')")
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB"))[:, :, 0]
-
-
-def latents_of(project: Project) -> dict[str, list[float]]:
-    content: dict[str, list[float]] = json.loads(
-        (project.folder / "metrics" / "explorer" / "latents.json").read_text(encoding="utf-8")
-    )
-    return content
-
-
-def grid_of(project: Project) -> np.ndarray:
-    return np.asarray(Image.open(project.folder / "metrics" / "explorer" / "grid.png"))
-
-
-def nearest(project: Project, across: float, down: float) -> list[int]:
-    """Numbers of the chosen validation images by their distance from a point, in shares of the extent."""
-    found = latents_of(project)
-    means = (
-        np.frombuffer(base64.b64decode(str(found["mean_int16"])), "<i2").reshape(len(found["index"]), -1) * MEAN_STEP
-    )
-    point = np.array([across, down]) * found["extent"] @ np.array(found["axes"]) + found["origin"]
-    return np.array(found["index"])[np.square(means - point).sum(axis=1).argsort(kind="stable")].tolist()
-
-
-class Texts(HTMLParser):
-    """The texts of a page's table cells, and the titles of its scripts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.cells: list[str] = []
-        self.inside = False
-
-    def handle_starttag(self, tag: str, _: list[tuple[str, str | None]]) -> None:
-        if tag in ("td", "th"):
-            self.cells.append("")
-            self.inside = True
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in ("td", "th"):
-            self.inside = False
-
-    def handle_data(self, data: str) -> None:
-        if self.inside:
-            self.cells[-1] += data
-
-
-def texts(path: Path) -> list[str]:
-    parser = Texts()
-    parser.feed(path.read_text(encoding="utf-8"))
-    return [" ".join(cell.split()) for cell in parser.cells]
-
-
-def test_the_page_is_small_and_tells_the_committed_figures(pages: dict[str, Path], repository: Project) -> None:
-    metrics = json.loads((repository.folder / "metrics" / "evaluation.json").read_text(encoding="utf-8"))
-    found = metrics["validation"]["binarised"]
-    for path in pages.values():
-        assert path.stat().st_size < 5e6
-        assert f"{found['nll_nats']:.5g} ± {found['nll_nats_se']:.2g}" in texts(path)
-
-
-def test_the_page_and_the_command_give_one_verdict(pages: dict[str, Path], repository: Project) -> None:
-    command = (sys.executable, "-m", "workflow.compare", "HEAD~1", "HEAD", "--format", "json")
-    comparison = json.loads(repository.run(*command).stdout)
-    cells = texts(pages["two"])
-    assert f'class="verdict {comparison["verdict"].split()[0]}"' in pages["two"].read_text(encoding="utf-8")
+def test_the_page_and_the_command_give_one_verdict(outlines: dict[str, Outline], two_revisions: Project) -> None:
+    command = (sys.executable, "-m", "workflow.compare", "main", HOSTILE, "--format", "json")
+    comparison = json.loads(two_revisions.run(*command).stdout)
+    page = outlines["two"]
+    assert any(text.startswith(f"{comparison['verdict'].capitalize()}: ") for text in page.said("p"))
+    cells = [cell for row in page.table("verdicts").values() for cell in row]
     for row in comparison["verdicts"]:
-        assert f"{row['difference']:+z.3f}" in cells
-        assert row["verdict"] in cells
-    assert "train.epochs changed" in cells
+        assert {row["verdict"], f"{row['difference']:+z.3f}", f"{row['low']:+z.3f} to {row['high']:+z.3f}"} <= {*cells}
+    assert "verdicts" not in outlines["one"].tables
 
 
-def test_what_people_wrote_is_shown_and_not_obeyed(pages: dict[str, Path], browser: Browser) -> None:
-    opened = browser.new_page()
-    opened.goto(pages["one"].as_uri())
-    assert "pwned" not in opened.title()
-    expect(opened.locator(".sides")).to_contain_text(HOSTILE)
-    opened.close()
+def test_losses_by_class_are_those_of_validation_images(outlines: dict[str, Outline], two_revisions: Project) -> None:
+    tables = []
+    for revision in ("main", HOSTILE):
+        rows = csv.DictReader(committed(two_revisions, revision, "metrics/per_class.csv").splitlines())
+        tables.append({r["class"]: r for r in rows if (r["split"], r["targets"]) == ("validation", "binarised")})
+    for name, row in outlines["two"].table("per-class").items():
+        if name == "class":
+            continue
+        before, after = (table[name] for table in tables)
+        assert row[0] == after["images"]
+        for cell, expected in zip(row[1:3], (before, after), strict=True):
+            mean, error = map(float, cell.split(" ± "))
+            assert mean == pytest.approx(float(expected["nll_nats"]), abs=float(expected["nll_nats_se"]) / 10)
+            assert error == pytest.approx(float(expected["nll_nats_se"]), rel=0.06)
+        difference, error = map(float, row[3].split(" ± "))
+        assert difference == pytest.approx(float(after["nll_nats"]) - float(before["nll_nats"]), abs=error / 10)
 
 
-def test_a_revision_without_an_explorer_says_so(repository: Project, tmp_path: Path) -> None:
-    project = repository.copy_to(tmp_path / "older")
-    shutil.rmtree(project.folder / "metrics" / "explorer")
-    (project.folder / "metrics" / "figures" / "samples.png").unlink()
-    page = write(project, "workspace").read_text(encoding="utf-8")
-    assert "workspace has no folder metrics/explorer" in page
-    assert "workspace has no metrics/figures/samples.png" in page
+def test_every_parameter_is_there_and_the_changed_ones_are_marked(
+    outlines: dict[str, Outline], two_revisions: Project
+) -> None:
+    params = YAML(typ="safe", pure=True).load(committed(two_revisions, HOSTILE, "params.yaml"))
+    names = {f"{section}.{key}" for section, values in params.items() for key in values}
+    rows = {row[0].split()[0]: row for table in outlines["two"].tables.values() for row in table if "." in row[0]}
+    assert names <= rows.keys()
+    assert {name for name in names if "changed" in rows[name][0]} == {"train.epochs", "explore.seed"}
+    assert rows["train.epochs"][1:] == ["3", "4"]
 
 
-def test_what_cannot_be_shown_leaves_no_page(repository: Project, tmp_path: Path) -> None:
-    project = repository.copy_to(tmp_path / "spoilt")
+def test_the_provenance_is_that_of_the_runs_and_the_lock(outline: Outline, two_revisions: Project) -> None:
+    codes = set(outline.said("code"))
+    commit = two_revisions.run("git", "rev-parse", HOSTILE).stdout.strip()
+    lock = YAML(typ="safe", pure=True).load(committed(two_revisions, HOSTILE, "dvc.lock"))
+    digests = {out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
+    run = json.loads((two_revisions.folder / "runs" / "train.json").read_text(encoding="utf-8"))
+    assert {commit, run["digest"]} | digests <= codes
+    assert any(text.startswith("yes: sources") for text in outline.said("dd"))
+    assert committed(two_revisions, HOSTILE, "metrics/model_card.md").split() == outline.said("pre")[-1].split()
+
+
+# ---- what people wrote
+
+
+def test_the_name_of_a_branch_and_a_commits_subject_are_text(outline: Outline) -> None:
+    assert HOSTILE in outline.said("h1")[0]
+    assert any(text.count(HOSTILE) == 2 for text in outline.said("li"))
+    assert not any("pwned" in text for name, text in outline.texts if name == "script" and "json" not in text)
+
+
+def test_the_values_of_parameters_are_text(two_revisions: Project, tmp_path: Path) -> None:
+    project = two_revisions.copy_to(tmp_path / "values")
+    hostile = "<img src=nowhere onerror=\"document.title='pwned'\">{{ 7 * 7 }}"
+    project.set_params({"train": {"schedule": hostile}})
+    page = write(project, "workspace", "main")
+    assert f"{json.dumps(hostile)}" in page.said("code")
+    assert all((image["src"] or "").startswith("data:") for image in page.all("img"))
+    assert any(text.startswith("no: params.yaml: train.") for text in page.said("dd"))
+
+
+# ---- what is missing
+
+
+def test_what_an_older_revision_has_no_stage_for_is_said(two_revisions: Project, tmp_path: Path) -> None:
+    project = two_revisions.copy_to(tmp_path / "older")
+    graph = project.folder / "dvc.yaml"
+    graph.write_text(graph.read_text(encoding="utf-8").replace("metrics/explorer", "metrics/other"), encoding="utf-8")
+    for path in sorted((project.folder / "metrics" / "explorer").iterdir()):
+        path.unlink()
+    said = write(project, "workspace", "main").said("p")
+    assert "workspace has no metrics/explorer/latents.json: it is older than what writes it" in said
+    assert len(write(project, "workspace").all("canvas")) == 0
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "metrics/figures/samples.png",
+        "metrics/history.csv",
+        "metrics/model_card.md",
+        "metrics/processor.json",
+        "metrics/per_image.npz",
+        "dvc.lock",
+        "params.yaml",
+    ],
+)
+def test_what_a_revision_lacks_is_said_and_the_rest_is_shown(two_revisions: Project, tmp_path: Path, path: str) -> None:
+    project = two_revisions.copy_to(tmp_path / "lacking")
+    (project.folder / path).unlink()
+    for sides in (("workspace",), ("workspace", "main"), ("main", "workspace")):
+        page = write(project, *sides)
+        assert any("has no" in text and path in text for text in page.said("p"))
+        assert "NLL, binarised nats" in page.table("headlines")
+
+
+def test_what_cannot_be_shown_leaves_no_page(two_revisions: Project, tmp_path: Path) -> None:
+    project = two_revisions.copy_to(tmp_path / "spoilt")
     (project.folder / "metrics" / "evaluation.json").unlink()
     for name, words in (("nowhere", "revision 'nowhere'"), ("workspace", "has no file metrics/evaluation.json")):
         done = project.run(sys.executable, "-m", "workflow.report", name, "--output", "none.html")

@@ -1,13 +1,9 @@
 "use strict";
 // The latent explorer: a point of the plane, the garment decoded there, and the nearest real images in all latents.
 
-const SIDE = 28;
+const SIDE = 28; // pixels of an image
 const NEAREST = 8;
-
-function whole(base64) {
-  const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
-  return new Int16Array(bytes.buffer);
-}
+const SVG = "http://www.w3.org/2000/svg";
 
 async function picture(uri) {
   const image = new Image();
@@ -16,96 +12,150 @@ async function picture(uri) {
   return image;
 }
 
+function svgElement(name, attributes) {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  return element;
+}
+
+function copy(canvas, from, column, row) {
+  canvas.getContext("2d").drawImage(from, column * SIDE, row * SIDE, SIDE, SIDE, 0, 0, SIDE, SIDE);
+}
+
+// A function from a point of the plane to the nearest images in all latents, by the distance of their posterior means.
+function neighbours(data) {
+  const bytes = Uint8Array.from(atob(data.mean_int16), (letter) => letter.charCodeAt(0));
+  const steps = new Int16Array(bytes.buffer);
+  const size = data.origin.length;
+  return (x, y) => {
+    const latent = data.origin.map((mean, j) => mean + x * data.axes[0][j] + y * data.axes[1][j]);
+    const far = data.label.map((_, number) => {
+      let square = 0;
+      for (let j = 0; j < size; j++) square += (steps[number * size + j] * data.mean_step - latent[j]) ** 2;
+      return { number, distance: Math.sqrt(square) };
+    });
+    return far.sort((a, b) => a.distance - b.distance).slice(0, NEAREST);
+  };
+}
+
+// A dot for each real image, in a group for each class.
+function drawDots(dots, data, place) {
+  const groups = data.classes.map((_, label) => svgElement("g", { class: "c" + label }));
+  data.label.forEach((label, number) => {
+    const [x, y] = [data.position[2 * number], data.position[2 * number + 1]];
+    groups[label].append(svgElement("circle", { cx: place(x), cy: place(-y), r: 5.5 }));
+  });
+  dots.append(...groups);
+  return groups;
+}
+
+function step(key) {
+  return { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[key];
+}
+
+class Explorer {
+  constructor(root, data, grid, images) {
+    Object.assign(this, { root, data, grid, images, last: data.grid_side - 1, near: neighbours(data) });
+    this.part("grid").getContext("2d").drawImage(grid, 0, 0);
+    this.dots = drawDots(this.part("dots"), data, (value) => ((value / data.extent + 1) * this.last / 2 + 0.5) * SIDE);
+    this.keys = [...root.querySelectorAll(".key")];
+    this.listen();
+    this.show();
+  }
+
+  part(name) {
+    return this.root.querySelector("." + name);
+  }
+
+  get cell() { // its column, and its row from below
+    return [Number(this.part("across").value), Number(this.part("up").value)];
+  }
+
+  get point() { // in standard deviations
+    return this.cell.map((number) => (2 * number / this.last - 1) * this.data.extent);
+  }
+
+  show() {
+    const [column, row] = [this.cell[0], this.last - this.cell[1]];
+    copy(this.part("garment"), this.grid, column, row);
+    this.part("marker").setAttribute("x", column * SIDE);
+    this.part("marker").setAttribute("y", row * SIDE);
+    const told = this.point.map((value) => value.toFixed(2));
+    this.part("across").setAttribute("aria-valuetext", `${told[0]} standard deviations`);
+    this.part("up").setAttribute("aria-valuetext", `${told[1]} standard deviations`);
+    this.part("place").textContent = told.join(", ");
+  }
+
+  move(column, row) {
+    this.part("across").value = column; // a slider keeps to its ends
+    this.part("up").value = row;
+    this.show();
+  }
+
+  moveTo(event) {
+    const box = this.part("plane").getBoundingClientRect();
+    const cell = (share) => Math.floor(share * this.data.grid_side);
+    const down = cell((event.clientY - box.top) / box.height);
+    this.move(cell((event.clientX - box.left) / box.width), this.last - down);
+  }
+
+  find() {
+    const found = this.near(...this.point);
+    this.part("nearest").replaceChildren(...found.map((one) => this.item(one)));
+    this.part("said").textContent = `Nearest to ${this.part("place").textContent} in all ${this.data.origin.length} ` +
+      `latents, among a seeded, class-stratified ${this.data.label.length} validation images, with their distance:`;
+  }
+
+  item({ number, distance }) {
+    const item = document.createElement("li"), canvas = document.createElement("canvas");
+    canvas.width = canvas.height = SIDE;
+    canvas.setAttribute("aria-hidden", true);
+    copy(canvas, this.images, number % this.data.columns, Math.floor(number / this.data.columns));
+    item.dataset.index = this.data.index[number];
+    item.append(canvas, `${this.data.classes[this.data.label[number]]}, ${distance.toFixed(2)}`);
+    return item;
+  }
+
+  press(event) {
+    const by = step(event.key);
+    if (by) this.move(this.cell[0] + by[0], this.cell[1] + by[1]);
+    else if (event.key === "Enter") this.find();
+    else return;
+    event.preventDefault();
+  }
+
+  toggle(label) {
+    const on = this.dots[label].toggleAttribute("hidden") === false;
+    this.keys[label].setAttribute("aria-pressed", on);
+    this.part("plane").classList.toggle("bare", this.dots.every((group) => group.hasAttribute("hidden")));
+  }
+
+  listen() {
+    const plane = this.part("plane");
+    plane.addEventListener("pointerdown", (event) => { plane.setPointerCapture(event.pointerId); this.moveTo(event); });
+    plane.addEventListener("pointermove", (event) => { if (plane.hasPointerCapture(event.pointerId)) this.moveTo(event); });
+    plane.addEventListener("click", () => this.find());
+    plane.addEventListener("keydown", (event) => this.press(event));
+    this.part("find").addEventListener("click", () => this.find());
+    for (const slider of [this.part("across"), this.part("up")]) {
+      slider.addEventListener("input", () => this.show());
+      slider.addEventListener("keydown", (event) => { if (event.key === "Enter") this.find(); });
+    }
+    this.keys.forEach((key, label) => key.addEventListener("click", () => this.toggle(label)));
+    this.part("all").addEventListener("click", () => this.toggleAll());
+  }
+
+  toggleAll() {
+    const hide = this.dots.some((group) => !group.hasAttribute("hidden"));
+    this.dots.forEach((group, label) => { if (group.hasAttribute("hidden") !== hide) this.toggle(label); });
+  }
+}
+
 async function explore(root) {
-  const source = root.querySelector("script.data");
-  if (!source) return;
-  const data = JSON.parse(source.textContent);
-  const means = whole(data.mean_int16);
+  const data = JSON.parse(root.querySelector("script.data").textContent);
   const real = JSON.parse(document.getElementById("images").textContent)[data.images];
   const [grid, images] = await Promise.all([picture(data.grid), picture(real)]);
-  const part = (name) => root.querySelector("." + name);
-  const plane = part("plane"), across = part("across"), down = part("down"), dots = part("dots");
-  const colours = data.classes.map((_, label) => getComputedStyle(part("c" + label)).backgroundColor);
-  const last = data.grid_side - 1;
-  const latents = data.origin.length;
-
-  const coordinate = (cell) => (2 * cell / last - 1) * data.extent;
-  const point = () => [coordinate(Number(across.value)), coordinate(Number(down.value))];
-
-  function cut(canvas, from, column, row) {
-    canvas.getContext("2d").drawImage(from, column * SIDE, row * SIDE, SIDE, SIDE, 0, 0, SIDE, SIDE);
-  }
-
-  function drawPlane() {
-    const context = plane.getContext("2d");
-    context.globalAlpha = dots.checked ? 0.45 : 1;
-    context.clearRect(0, 0, plane.width, plane.height);
-    context.drawImage(grid, 0, 0);
-    context.globalAlpha = 1;
-    const place = (value) => (value / data.extent * last / 2 + last / 2 + 0.5) * SIDE;
-    if (dots.checked) {
-      data.label.forEach((label, number) => {
-        context.beginPath();
-        context.arc(place(data.position[2 * number]), plane.height - place(data.position[2 * number + 1]), 4, 0, 7);
-        context.fillStyle = colours[label];
-        context.fill();
-      });
-    }
-    context.lineWidth = 4;
-    context.strokeStyle = "#fff";
-    context.strokeRect(Number(across.value) * SIDE, (last - Number(down.value)) * SIDE, SIDE, SIDE);
-  }
-
-  function show() {
-    cut(part("garment"), grid, Number(across.value), last - Number(down.value));
-    const [x, y] = point();
-    const text = `${x.toFixed(2)}, ${y.toFixed(2)} standard deviations`;
-    part("place").textContent = text;
-    across.setAttribute("aria-valuetext", `${x.toFixed(2)} standard deviations`);
-    down.setAttribute("aria-valuetext", `${y.toFixed(2)} standard deviations`);
-    drawPlane();
-  }
-
-  function find() {
-    const [x, y] = point();
-    const latent = data.origin.map((mean, j) => mean + x * data.axes[0][j] + y * data.axes[1][j]);
-    const found = data.label.map((label, number) => {
-      let square = 0;
-      for (let j = 0; j < latents; j++) square += (means[number * latents + j] * data.mean_step - latent[j]) ** 2;
-      return { label, number, distance: Math.sqrt(square) };
-    }).sort((a, b) => a.distance - b.distance).slice(0, NEAREST);
-    part("nearest").replaceChildren(...found.map(({ label, number, distance }) => {
-      const item = document.createElement("li"), canvas = document.createElement("canvas");
-      canvas.width = canvas.height = SIDE;
-      canvas.setAttribute("role", "img");
-      canvas.setAttribute("aria-label", data.classes[label]);
-      cut(canvas, images, number % data.columns, Math.floor(number / data.columns));
-      item.dataset.index = data.index[number];
-      item.append(canvas, `${data.classes[label]}, ${distance.toFixed(2)}`);
-      return item;
-    }));
-    part("said").textContent = `Nearest to ${x.toFixed(2)}, ${y.toFixed(2)} in all ${latents} latents, among a seeded, ` +
-      `class-stratified ${data.label.length} validation images: ${found.map((one) => data.classes[one.label]).join(", ")}.`;
-  }
-
-  function move(event) {
-    const box = plane.getBoundingClientRect();
-    const cell = (share) => Math.max(0, Math.min(last, Math.floor(share * data.grid_side)));
-    across.value = cell((event.clientX - box.left) / box.width);
-    down.value = last - cell((event.clientY - box.top) / box.height);
-    show();
-  }
-
-  plane.addEventListener("pointerdown", (event) => { plane.setPointerCapture(event.pointerId); move(event); });
-  plane.addEventListener("pointermove", (event) => { if (plane.hasPointerCapture(event.pointerId)) move(event); });
-  plane.addEventListener("click", find);
-  for (const slider of [across, down]) {
-    slider.addEventListener("input", show);
-    slider.addEventListener("keydown", (event) => { if (event.key === "Enter") find(); });
-  }
-  dots.addEventListener("change", drawPlane);
-  part("find").addEventListener("click", find);
-  show();
+  new Explorer(root, data, grid, images);
   root.dataset.ready = "true";
 }
 

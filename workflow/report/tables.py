@@ -1,0 +1,116 @@
+"""The numbers of the page: headline figures, losses by class, parameters."""
+
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vae.comparison import paired_difference
+from vae.fashion_mnist import CLASS_NAMES
+from vae.statistics import GRID_NATS, mean_and_error
+from workflow.changes import values
+from workflow.lock import PARAMS
+from workflow.revisions import Revision
+from workflow.verdicts import PER_IMAGE, SPLITS
+
+#: Figures of the head of the page: metrics file, name with a place for the split, what it is, unit.
+_HEADLINES = (
+    ("evaluation", "{}.binarised.nll_nats", "NLL, binarised", "nats"),
+    ("evaluation", "{}.binarised.nll_bits_per_dim", "NLL, binarised", "bits per dimension"),
+    ("evaluation", "{}.binarised.elbo_nats", "ELBO, binarised", "nats"),
+    ("evaluation", "{}.gray.elbo_nats", "ELBO, gray", "nats"),
+    ("evaluation", "{}.binarised.reconstruction_nats", "Reconstruction loss, binarised", "nats"),
+    ("evaluation", "{}.binarised.kl_nats", "KL, binarised", "nats"),
+    ("evaluation", "{}.gap.elbo_to_nll_nats", "ELBO to NLL", "nats"),
+    ("evaluation", "{}.binarised.active_units", "Active units", ""),
+    ("evaluation", "{}.calibration_error", "Calibration error of pixels", ""),
+    ("representation", "linear_probe.{}_accuracy", "Accuracy of a linear probe", ""),
+    ("representation", "nearest_neighbours.{}_accuracy", "Accuracy of nearest neighbours", ""),
+    ("samples", "{}.model.density", "Density of samples", ""),
+    ("samples", "{}.model.coverage", "Coverage by samples", ""),
+    ("outliers", "{}.rotated.nll_auroc", "AUROC of the NLL, rotated", ""),
+    ("outliers", "{}.blended.nll_auroc", "AUROC of the NLL, blended", ""),
+)
+
+#: Those of them that stand above the table.
+_LEADING = ("{}.binarised.nll_nats", "{}.gap.elbo_to_nll_nats", "nearest_neighbours.{}_accuracy", "{}.model.coverage")
+
+
+def headlines(sides: Sequence[Revision]) -> list[dict[str, Any]]:
+    """Rows of the figures that some revision has, each with a (value, error) of each side by split, or None."""
+    found = {(row["file"], row["name"]): row for row in values(sides[0], sides[-1])}
+    keys = ("before", "after")[-len(sides) :]
+    rows = []
+    for file, name, words, unit in _HEADLINES:
+        pairs = [[_pair(found.get((file, name.format(split))), key) for key in keys] for split in SPLITS]
+        if any(pair for split in pairs for pair in split):
+            rows.append({"words": words, "unit": unit, "splits": pairs, "leads": name in _LEADING})
+    return rows
+
+
+def _pair(row: Mapping[str, Any] | None, key: str) -> tuple[float, float | None] | None:
+    return (row[key], row[f"error_{key}"]) if row and row[key] is not None else None
+
+
+def shown(number: float, error: float | None, *, sign: bool = False) -> str:
+    """A number as text, to the second digit of its error."""
+    plus = "+" if sign else ""
+    if error is None:
+        return f"{number:{plus}.5g}"
+    return f"{number:{plus}z.{decimals(error)}f}"
+
+
+def decimals(error: float) -> int:
+    """Digits after the point that show two digits of an error."""
+    return max(0, 1 - math.floor(math.log10(error))) if error > 0 else 3
+
+
+def classes(sides: Sequence[Revision]) -> list[dict[str, Any]]:
+    """Rows of the NLL of each class of binarised validation images: of each side, and the paired difference of two.
+
+    Losses and differences are (mean, standard error over images), nats. No row where a side has no losses of images.
+    """
+    contents = [side.read(PER_IMAGE) for side in sides]
+    figures = [_validation(content) for content in contents if content is not None]
+    if len(figures) < len(sides):
+        return []
+    paired = len(sides) > 1 and all(np.array_equal(figures[0][name], figures[1][name]) for name in ("index", "label"))
+    return [_class_row(label, name, figures, paired=paired) for label, name in enumerate(CLASS_NAMES)]
+
+
+def _validation(content: bytes) -> dict[str, NDArray[Any]]:
+    with np.load(io.BytesIO(content)) as arrays:
+        chosen = arrays["split"] == SPLITS["validation"]
+        return {name: arrays[name][chosen] for name in ("index", "label", "binarised_nll_nats")}
+
+
+def _class_row(label: int, name: str, figures: Sequence[Mapping[str, Any]], *, paired: bool) -> dict[str, Any]:
+    losses = [figure["binarised_nll_nats"][figure["label"] == label] for figure in figures]
+    found = paired_difference(losses[0], losses[1], resolution=GRID_NATS) if paired else None
+    return {
+        "class": name,
+        "images": len(losses[-1]),
+        "losses": [mean_and_error(loss) for loss in losses],
+        "difference": (found.difference, found.error) if found else None,
+    }
+
+
+def params(sides: Sequence[Revision]) -> list[dict[str, Any]]:
+    """Rows of every parameter: name, each side's value as text (None: it knows no such), and whether it was changed."""
+    flat = [_flat(side) for side in sides]
+    names = dict.fromkeys(name for one in reversed(flat) for name in one)
+    return [
+        {"name": name, "values": [one.get(name) for one in flat], "changed": len({one.get(name) for one in flat}) > 1}
+        for name in names
+    ]
+
+
+def _flat(revision: Revision) -> dict[str, str]:
+    if revision.read(PARAMS) is None:
+        return {}
+    sections = revision.read_yaml(PARAMS)
+    return {f"{name}.{key}": json.dumps(value) for name, keys in sections.items() for key, value in keys.items()}
