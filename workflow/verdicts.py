@@ -4,7 +4,6 @@ import io
 import json
 import subprocess
 import sys
-import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 from pipeline.errors import StageError
 from vae.comparison import Difference, Spread, paired_difference
 from vae.statistics import GRID_NATS, TARGETS, losses_of
-from workflow.lock import outputs
+from workflow.changes import CODE
+from workflow.lock import PARAMS, outputs
 from workflow.revisions import Revision
 from workflow.seeds import PATH as SEEDS
 
@@ -134,9 +134,11 @@ def _digest(revision: Revision) -> str | None:
     """The digest of a revision's runs by its own code; None if that code has no such thing."""
     if revision.commit is None:
         return _digest_in(Path())
-    packed = subprocess.run(["git", "archive", revision.commit], capture_output=True, check=True).stdout
-    with TemporaryDirectory(prefix="fashion-vae-") as folder, tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        archive.extractall(folder, filter="data")
+    with TemporaryDirectory(prefix="fashion-vae-") as folder:
+        for name in revision.hashes(PARAMS, *CODE, "workflow"):
+            path = Path(folder) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(revision.require(name))
         return _digest_in(Path(folder))
 
 
