@@ -1,17 +1,43 @@
 """`python -m workflow.generate` in a process that cannot import TensorFlow."""
 
 import json
+import re
 import subprocess
+import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Project
+from conftest import ROOT, Project
 from PIL import Image
+from test_export import drawn as model
+from test_export import images
 
+from pipeline.files import write_manifest
+from pipeline.params.model import Model
+from pipeline.params.section import load_section
+from pipeline.weights import load_weights
+from vae.evaluation import Evaluator
+from vae.interchange import to_bytes, to_onnx
+from vae.model import VAE, build_vae
 from workflow import generate
 
 BARRED = "import sys; sys.modules.update(tensorflow=None, keras=None); from workflow.generate import main; "
+
+#: Prints the installed packages that a process has loaded after drawing and reconstructing.
+LOADED = """
+import sys
+from pathlib import Path
+from workflow.generate import main
+for arguments in (["samples", "--count", "1", "--output", "one.png"],
+                  ["samples", "--count", "1", "--folder", "one"],
+                  ["reconstruct", "one/0000.png", "--output", "again"]):
+    assert main(arguments) == 0
+files = [Path(module.__file__).parts for module in list(sys.modules.values()) if getattr(module, "__file__", None)]
+installed = {parts[parts.index("site-packages") + 1] for parts in files if "site-packages" in parts}
+print("LOADED", *sorted(name for name in installed if not name.startswith("_")))
+"""
 
 
 def run(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -28,6 +54,31 @@ def handed_over(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> 
     return Project(folder)
 
 
+@pytest.fixture(scope="module")
+def whole() -> VAE:
+    """A small model of all that the default has: a learned prior and autoregressive pixels."""
+    return model("whole")
+
+
+@pytest.fixture(scope="module")
+def of_whole(whole: VAE, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds that model as `data/export`, and nothing else."""
+    folder = tmp_path_factory.mktemp("whole")
+    networks = folder / "data" / "export"
+    networks.mkdir(parents=True)
+    for name, network in to_onnx(whole).items():
+        (networks / f"{name}.onnx").write_bytes(to_bytes(network))
+    write_manifest(networks)
+    return folder
+
+
+def test_onnx_runtime_numpy_and_pillow_are_enough(handed_over: Project) -> None:
+    done = handed_over.run("python", "-c", LOADED)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "LOADED PIL numpy onnxruntime"
+    assert done.stderr == ""
+
+
 def test_a_seed_gives_its_garments(handed_over: Project) -> None:
     contents = []
     for name, seed in (("a.png", "1"), ("b.png", "1"), ("c.png", "2")):
@@ -35,6 +86,29 @@ def test_a_seed_gives_its_garments(handed_over: Project) -> None:
         assert done.returncode == 0, done.stderr
         contents.append((handed_over.folder / name).read_bytes())
     assert contents[0] == contents[1] != contents[2]
+
+
+def test_samples_are_those_of_keras_given_the_same_noise(finished: Project) -> None:
+    vae = build_vae(**load_section(Model, "model", finished.folder / "params.yaml").networks)
+    load_weights(vae, finished.folder / "data" / "model")
+    exported = generate.load(finished.folder / "data" / "export")
+    noise = np.random.default_rng(3).standard_normal((50, vae.latent_dim), np.float32)
+    np.testing.assert_allclose(generate.samples(exported, 50, 3), Evaluator(vae, 50).samples(noise), atol=1e-4)
+
+
+def test_seeds_draw_what_the_stages_draw_of_them_whatever_the_batch(
+    whole: VAE, of_whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generate, "_BATCH", 7)
+    exported, evaluator = generate.load(of_whole / "data" / "export"), Evaluator(whole, 100)
+    generator = np.random.default_rng(6)
+    noise = generator.standard_normal((30, whole.latent_dim), np.float32)
+    uniform = generator.random((30, 28, 28), np.float32)
+    np.testing.assert_allclose(generate.samples(exported, 30, 6), evaluator.samples(noise), atol=1e-4)
+    differing = generate.samples(exported, 30, 6, binary=True) != evaluator.draws(noise, uniform)
+    assert differing.mean() < 1e-3  # where a probability is within rounding of the draw
+    theirs = evaluator.decode(evaluator.encode(images(30)).mean)
+    np.testing.assert_allclose(generate.reconstructions(exported, images(30)), theirs, atol=1e-4)
 
 
 def test_the_sheet_shows_the_draws_in_their_order(handed_over: Project) -> None:
@@ -48,55 +122,100 @@ def test_the_sheet_shows_the_draws_in_their_order(handed_over: Project) -> None:
         assert (sheet[top : top + 28, left : left + 28] == image * 255).all()
 
 
+def test_a_folder_has_a_file_for_each_draw(handed_over: Project) -> None:
+    arguments = ("samples", "--count", "3", "--export", "data/export", "--folder", "single")
+    done = run(handed_over, *arguments)
+    assert done.returncode == 0, done.stderr
+    drawn = generate.samples(generate.load(handed_over.folder / "data" / "export"), 3, 0)
+    files = sorted((handed_over.folder / "single").iterdir())
+    assert [file.name for file in files] == ["0000.png", "0001.png", "0002.png"]
+    for file, image in zip(files, drawn, strict=True):
+        assert np.abs(np.asarray(Image.open(file)) - image * 255).max() < 0.6
+
+
 def test_draws_have_the_probabilities_that_are_shown(handed_over: Project) -> None:
     vae = generate.load(handed_over.folder / "data" / "export")
+    assert not vae.autoregressive  # whose probabilities are means over draws, not approximations of them
     latent = vae.from_noise(
         np.tile(np.random.default_rng(0).standard_normal((1, vae.latent_dim), np.float32), (4000, 1))
     )
     drawn = vae.draw(latent, np.random.default_rng(1).random((4000, 28, 28), np.float32))
     shown = vae.decode(latent[:1])[0]
-    if not vae.autoregressive:
-        assert np.abs(drawn.mean(axis=0) - shown).max() < 5 * 0.5 / np.sqrt(4000)
+    assert np.abs(drawn.mean(axis=0) - shown).max() < 5 * 0.5 / np.sqrt(4000)
 
 
-def test_images_are_reconstructed_under_their_names(handed_over: Project) -> None:
+def test_images_are_reconstructed_under_their_names_beside_what_is_there(handed_over: Project) -> None:
     image = np.zeros((28, 28), np.uint8)
     image[5:20, 8:20] = 200
     Image.fromarray(image).save(handed_over.folder / "bag.png")
     Image.fromarray(image[::-1]).save(handed_over.folder / "boot.bmp")
+    made = handed_over.folder / "made"
+    made.mkdir()
+    (made / "notes.txt").write_text("mine", encoding="utf-8")
     done = run(handed_over, "reconstruct", "bag.png", "boot.bmp", "--output", "made")
     assert done.returncode == 0, done.stderr
     vae = generate.load(handed_over.folder / "data" / "export")
     for name, given in (("bag.png", image), ("boot.png", image[::-1])):
         mean, _ = vae.encode(given[None].astype(np.float32) / 255)
         expected = vae.decode(mean)[0] * 255
-        assert np.abs(np.asarray(Image.open(handed_over.folder / "made" / name)) - expected).max() < 0.6
-    assert len(list((handed_over.folder / "made").iterdir())) == 2
+        assert np.abs(np.asarray(Image.open(made / name)) - expected).max() < 0.6
+    assert sorted(file.name for file in made.iterdir()) == ["bag.png", "boot.png", "notes.txt"]
+    assert (made / "notes.txt").read_text(encoding="utf-8") == "mine"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        (("samples", "--count", "0", "--output", "x.png"), "'0' should be a whole number from 1 to 10000"),
-        (("samples", "--seed", "-1", "--output", "x.png"), "'-1' should be a whole number"),
-        (("--networks", "nowhere", "samples", "--output", "x.png"), "nowhere is missing"),
-        (("reconstruct", "wide.png", "--output", "x"), "wide.png is 30 x 28 of mode L; expected 28 x 28"),
-        (("reconstruct", "colour.png", "--output", "x"), "colour.png is 28 x 28 of mode RGB; expected 28 x 28"),
-        (("reconstruct", "text.png", "--output", "x"), "text.png is not readable as an image"),
-        (("reconstruct", "none.png", "--output", "x"), "none.png is not readable as an image"),
-        (("reconstruct", "ok.png", "ok.bmp", "--output", "x"), "more than one image would be written as ok.png"),
-    ],
-)
-def test_what_cannot_be_done_is_refused_by_name(handed_over: Project, arguments: tuple[str, ...], named: str) -> None:
-    Image.new("L", (30, 28)).save(handed_over.folder / "wide.png")
-    Image.new("RGB", (28, 28)).save(handed_over.folder / "colour.png")
+REFUSED = [
+    (("samples", "--count", "0", "--output", "x.png"), "'0' should be a whole number from 1 to 10000"),
+    (("samples", "--seed", "-1", "--output", "x.png"), "'-1' should be a whole number"),
+    (("samples", "--output", "x.jpg"), "'x.jpg' should end in .png"),
+    (("samples",), "one of the arguments --output --folder is required"),
+    (("samples", "--export", "nowhere", "--output", "x.png"), "nowhere has no encoder.onnx and no decoder.onnx"),
+    (("samples", "--export", "vae", "--output", "x.png"), "vae has no encoder.onnx and no decoder.onnx"),
+    (("samples", "--output", "folder.png"), "folder.png is a folder"),
+    (("samples", "--output", "ok.png/x.png"), "name another place"),
+    (("reconstruct", "wide.png", "--output", "x"), "wide.png is 30 x 28 of mode L; expected 28 x 28"),
+    (("reconstruct", "colour.png", "--output", "x"), "colour.png is 28 x 28 of mode RGB; expected 28 x 28"),
+    (("reconstruct", "text.png", "--output", "x"), "text.png is not readable as an image"),
+    (("reconstruct", "none.png", "--output", "x"), "none.png is not readable as an image"),
+    (("reconstruct", "vast.png", "--output", "x"), "vast.png is not readable as an image"),
+    (("reconstruct", "ok.png", "cut.png", "--output", "x"), "cut.png is not readable as an image"),
+    (("reconstruct", "ok.png", "ok.bmp", "--output", "x"), "more than one image would be written as ok.png"),
+    (("reconstruct", "ok.png", "--output", "."), "ok.png would be replaced by a reconstruction"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "named"), REFUSED, ids=[" ".join(arguments) for arguments, _ in REFUSED])
+def test_what_cannot_be_done_is_refused_by_name(
+    handed_over: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...], named: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(handed_over.folder)
+    Image.new("L", (30, 28)).save("wide.png")
+    Image.new("RGB", (28, 28)).save("colour.png")
     for name in ("ok.png", "ok.bmp"):
-        Image.new("L", (28, 28)).save(handed_over.folder / name)
-    (handed_over.folder / "text.png").write_text("no image", encoding="utf-8")
-    done = run(handed_over, *arguments)
-    assert done.returncode != 0
-    assert named in done.stderr
-    assert not [path for path in handed_over.folder.iterdir() if path.name.startswith(("x", ".x"))]
+        Image.new("L", (28, 28)).save(name)
+    content = Path("ok.png").read_bytes()
+    Path("cut.png").write_bytes(content[: len(content) // 2])
+    Path("vast.png").write_bytes(vast_png())
+    Path("text.png").write_text("no image", encoding="utf-8")
+    Path("folder.png").mkdir(exist_ok=True)
+    before = {path: path.read_bytes() for path in handed_over.folder.rglob("*") if path.is_file()}
+    try:
+        status = generate.main(arguments)
+    except SystemExit as error:  # argparse's own
+        status = error.code
+    assert status not in (0, None)
+    assert named in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in handed_over.folder.rglob("*") if path.is_file()} == before
+
+
+def vast_png() -> bytes:
+    """A PNG of a hundred bytes that says of itself that it has 3 600 000 000 pixels."""
+    size = (60_000).to_bytes(4, "big")
+    chunks = ((b"IHDR", size + size + b"\x08\0\0\0\0"), (b"IDAT", b""), (b"IEND", b""))
+    parts = (
+        len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big") for kind, body in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 def test_networks_that_are_not_those_exported_are_refused(finished: Project, tmp_path: Path) -> None:
@@ -109,3 +228,15 @@ def test_networks_that_are_not_those_exported_are_refused(finished: Project, tmp
     done = run(project, "samples", "--output", "x.png")
     assert done.returncode == 1
     assert "decoder.onnx" in done.stderr
+
+
+def test_the_lines_of_the_page_draw_the_same_as_the_command(of_whole: Path) -> None:
+    page = (ROOT / "docs" / "handoff.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"^```python\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
+    assert len(lines.strip().splitlines()) <= 15
+    script = f"{lines}\nnp.savez('drawn.npz', image=image, mean=mean)"
+    subprocess.run([sys.executable, "-c", script], cwd=of_whole, check=True)
+    exported = generate.load(of_whole / "data" / "export")
+    with np.load(of_whole / "drawn.npz") as found:
+        np.testing.assert_allclose(found["image"], generate.samples(exported, 3, 0), atol=1e-6)
+        np.testing.assert_allclose(found["mean"], exported.encode(found["image"])[0], atol=1e-5)

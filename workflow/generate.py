@@ -12,17 +12,20 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from pipeline.errors import StageError
 from pipeline.files import atomic, prove
 from vae.exported import ExportedVAE
 
-NETWORKS = Path("data/export")
+EXPORT = Path("data/export")
 
 _SIDE = 28
 _MOST = 10_000
 _MARGIN = 2
+
+#: Images of one call of the networks; changes memory only.
+_BATCH = 500
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -33,30 +36,36 @@ def main(arguments: Sequence[str]) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        vae = load(options.networks)
+        vae = load(options.export)
         if options.command == "samples":
-            _write_sheet(samples(vae, options.count, options.seed, binary=options.binary), options.output)
+            written = _write_samples(vae, options)
         else:
-            _write_reconstructions(vae, options.images, options.output)
+            written = _write_reconstructions(vae, options.images, options.output)
     except StageError as error:
         print(f"generate: {error}", file=sys.stderr)
         return 1
-    print(f"generate: wrote {options.output}")
+    except OSError as error:
+        print(f"generate: {error}: make room, mend the permissions, or name another place", file=sys.stderr)
+        return 1
+    print(f"generate: wrote {written}")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workflow.generate", allow_abbrev=False)
-    parser.add_argument("--networks", type=Path, default=NETWORKS, metavar="FOLDER", help=f"default: {NETWORKS}")
     commands = parser.add_subparsers(dest="command", required=True)
     drawn = commands.add_parser("samples", help="a sheet of garments drawn from the prior")
     drawn.add_argument("--count", type=_between(1, _MOST), default=64)
     drawn.add_argument("--seed", type=_between(0, 2**31 - 1), default=0, help="equal seeds give equal bytes")
     drawn.add_argument("--binary", action="store_true", help="draw pixels too, instead of showing their probabilities")
-    drawn.add_argument("--output", type=Path, required=True, metavar="FILE.png")
+    place = drawn.add_mutually_exclusive_group(required=True)
+    place.add_argument("--output", type=_png, metavar="FILE.png", help="one sheet")
+    place.add_argument("--folder", type=Path, help="a file for each, 0000.png and so on")
     given = commands.add_parser("reconstruct", help="what the model makes of images, 28 x 28 and gray as in the data")
     given.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     given.add_argument("--output", type=Path, required=True, metavar="FOLDER")
+    for command in (drawn, given):
+        command.add_argument("--export", type=Path, default=EXPORT, metavar="FOLDER", help=f"default: {EXPORT}")
     return parser
 
 
@@ -71,25 +80,61 @@ def _between(least: int, most: int) -> Callable[[str], int]:
     return read
 
 
+def _png(text: str) -> Path:
+    """Reads the name of a picture, for argparse."""
+    path = Path(text)
+    if path.suffix.lower() != ".png":
+        raise argparse.ArgumentTypeError(f"{text!r} should end in .png, as what is written is a PNG")
+    return path
+
+
 def load(folder: Path) -> ExportedVAE:
     """The exported model of a folder, proven by its own sha256.
 
     Raises:
         StageError: If a file is missing or not the one that was exported.
     """
-    if not folder.is_dir():
-        raise StageError(f"{folder} is missing; expected the exported networks: `dvc repro export` makes them")
+    missing = [name for name in ("encoder.onnx", "decoder.onnx") if not (folder / name).is_file()]
+    if missing:
+        raise StageError(
+            f"{folder} has no {' and no '.join(missing)}; expected the folder of the exported networks, {EXPORT}: "
+            f"`dvc repro export` makes it, or `make pull` brings it"
+        )
     prove(folder)
     return ExportedVAE.load({file.stem: file.read_bytes() for file in folder.glob("*.onnx")})
 
 
 def samples(vae: ExportedVAE, count: int, seed: int, *, binary: bool = False) -> NDArray[np.float32]:
-    """Draws of the model, (count, 28, 28) float32: probabilities of pixels, or pixels drawn too, 0 or 1."""
+    """Draws of the model, (count, 28, 28) float32: probabilities of pixels, or pixels drawn too, 0 or 1.
+
+    The noise is that of the stages: a seed and count of `figures` or `samples` give the garments which they drew.
+    """
     generator = np.random.default_rng(seed)
-    latent = vae.from_noise(generator.standard_normal((count, vae.latent_dim), np.float32))
-    if binary:
-        return vae.draw(latent, generator.random((count, _SIDE, _SIDE), np.float32))
-    return vae.decode(latent)
+    noise = generator.standard_normal((count, vae.latent_dim), np.float32)
+    if not binary:
+        return np.concatenate([vae.decode(vae.from_noise(noise[part])) for part in _parts(count)])
+    uniform = generator.random((count, _SIDE, _SIDE), np.float32)
+    return np.concatenate([vae.draw(vae.from_noise(noise[part]), uniform[part]) for part in _parts(count)])
+
+
+def reconstructions(vae: ExportedVAE, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probability of each pixel given the mean of q(z|x), as evaluation shows them; both (count, 28, 28) float32."""
+    return np.concatenate([vae.decode(vae.encode(images[part])[0]) for part in _parts(len(images))])
+
+
+def _parts(count: int) -> list[slice]:
+    return [slice(start, start + _BATCH) for start in range(0, count, _BATCH)]
+
+
+def _write_samples(vae: ExportedVAE, options: argparse.Namespace) -> Path:
+    """Writes a sheet, or a file for each draw; where."""
+    drawn = samples(vae, options.count, options.seed, binary=options.binary)
+    if options.folder is None:
+        _write_sheet(drawn, options.output)
+        return Path(options.output)
+    for number, image in enumerate(_as_bytes(drawn)):
+        _write_image(image, options.folder / f"{number:04}.png")
+    return Path(options.folder)
 
 
 def _write_sheet(images: NDArray[np.float32], path: Path) -> None:
@@ -101,21 +146,34 @@ def _write_sheet(images: NDArray[np.float32], path: Path) -> None:
     for number, image in enumerate(_as_bytes(images)):
         top, left = (_MARGIN + cell * place for place in divmod(number, columns))
         sheet[top : top + _SIDE, left : left + _SIDE] = image
+    _write_image(sheet, path)
+
+
+def _write_image(image: NDArray[np.uint8], path: Path) -> None:
+    if path.is_dir():
+        raise StageError(f"{path} is a folder; expected the name of a picture to be written")
     with atomic(path) as partial:
-        Image.fromarray(sheet).save(partial, format="PNG")
+        Image.fromarray(image).save(partial, format="PNG")
 
 
-def _write_reconstructions(vae: ExportedVAE, paths: Sequence[Path], folder: Path) -> None:
-    """Writes a reconstruction under the name of each image, all or none."""
-    names = [path.with_suffix(".png").name for path in paths]
-    twice = sorted({name for name in names if names.count(name) > 1})
+def _write_reconstructions(vae: ExportedVAE, paths: Sequence[Path], folder: Path) -> Path:
+    """Writes a reconstruction under the name of each image, beside what the folder has already; where.
+
+    Raises:
+        StageError: If an image cannot be taken, or a file is to be written twice or over an image; nothing is written.
+    """
+    targets = [folder / path.with_suffix(".png").name for path in paths]
+    twice = sorted({target.name for target in targets if targets.count(target) > 1})
     if twice:
         raise StageError(f"more than one image would be written as {', '.join(twice)}; give each another name")
-    mean, _ = vae.encode(np.stack([_read(path) for path in paths]))
-    with atomic(folder) as partial:
-        partial.mkdir()
-        for name, image in zip(names, _as_bytes(vae.decode(mean)), strict=True):
-            Image.fromarray(image).save(partial / name, format="PNG")
+    resolved = {target.resolve() for target in targets}
+    lost = [str(path) for path in paths if path.resolve() in resolved]
+    if lost:
+        raise StageError(f"{', '.join(lost)} would be replaced by a reconstruction; name another folder than {folder}")
+    images = np.stack([_read(path) for path in paths])
+    for target, image in zip(targets, _as_bytes(reconstructions(vae, images)), strict=True):
+        _write_image(image, target)
+    return folder
 
 
 def _read(path: Path) -> NDArray[np.float32]:
@@ -128,7 +186,7 @@ def _read(path: Path) -> NDArray[np.float32]:
                     f"bits of gray, the garment bright on black: resize and convert it first"
                 )
             return np.asarray(image, np.float32) / np.float32(255)
-    except (OSError, UnidentifiedImageError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # as Pillow's readers fail
         raise StageError(f"{path} is not readable as an image ({error}); expected a PNG or the like") from error
 
 
