@@ -211,10 +211,10 @@ def test_a_killed_evaluation_resumes_with_the_same_bytes(
     [
         ({"represent": {"neighbours": [5]}}, {"represent"}),
         ({"baseline": {"iterations": 5}}, {"baseline"}),
-        ({"outliers": {"importance_samples": 6}}, {"outliers"}),
-        ({"samples": {"neighbours": 4}}, {"samples"}),
-        ({"refine": {"steps": 5}}, {"refine", "summarise"}),
-        ({"evaluate": {"importance_samples": 31}}, {"evaluate", "summarise", "figures"}),
+        ({"outliers": {"importance_samples": 6}}, {"outliers", "describe"}),
+        ({"samples": {"neighbours": 4}}, {"samples", "describe"}),
+        ({"refine": {"steps": 5}}, {"refine", "summarise", "describe"}),
+        ({"evaluate": {"importance_samples": 31}}, {"evaluate", "summarise", "figures", "describe"}),
     ],
 )
 def test_a_parameter_runs_its_own_stage_and_what_follows(
