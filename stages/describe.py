@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
@@ -59,8 +60,8 @@ def run(
         "export": export,
     }
     facts = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in files.items()}
-    with per_class.open(encoding="utf-8", newline="") as handle:
-        rows = [row for row in csv.DictReader(handle) if (row["split"], row["targets"]) == ("test", "binarised")]
+    classes = _classes(per_class)
+    counts = {split: sum(of[split]["images"] for of in classes.values()) for split in ("validation", "test")}
     sections = {"preprocess": preprocess, "model": model, "train": train}
     # Markdown, not HTML: nothing is to be escaped, and a name that is missing is an error.
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701
@@ -68,11 +69,23 @@ def run(
         **facts,
         **sections,
         weights=hash_paths([weights]),
-        classes=[row | {name: float(row[name]) for name in ("nll_nats", "nll_nats_se")} for row in rows],
+        classes=classes,
+        counts=counts,
         shown=_shown,
     )
     with atomic(card) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def _classes(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """Class -> split -> images and NLL with its error, of binarised images."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    with path.open(encoding="utf-8", newline="") as handle:
+        for row in csv.DictReader(handle):
+            if row["targets"] == "binarised":
+                figures = {name: float(row[name]) for name in ("nll_nats", "nll_nats_se")}
+                found.setdefault(row["class"], {})[row["split"]] = {"images": int(row["images"]), **figures}
+    return found
 
 
 def _shown(found: Mapping[str, Any], name: str, digits: int = 2) -> str:
