@@ -2,16 +2,21 @@
 
 import json
 import os
+import re
 import shlex
+import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT, Project
 from ruamel.yaml import YAML
+
+from workflow.tolerance import TOLERANCE_NATS
 
 WORKFLOWS = ROOT / ".github" / "workflows"
 
@@ -43,6 +48,16 @@ def run_steps(
     return done
 
 
+def append(path: Path, text: str) -> None:
+    path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
 @pytest.fixture
 def checkout(project: Project) -> Project:
     """The finished project as a checkout whose set-up is done."""
@@ -58,6 +73,22 @@ def switch(project: Project, name: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def forget(project: Project, *folders: str) -> None:
+    """Removes what no fresh checkout has, or what a CI has not restored."""
+    for folder in folders:
+        shutil.rmtree(project.folder / folder)
+
+
+def stages_run(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Stages whose command DVC ran."""
+    return re.findall(r"^Running stage '(\w+)':$", done.stdout, flags=re.MULTILINE)
+
+
+def verdict_of(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
+    return content
+
+
 def retrain(project: Project, base: str = "main") -> tuple[subprocess.CompletedProcess[str], Path]:
     """The pull request's job, and its folder."""
     first, *_ = run_steps(project, "retrain.yml", "retrain", {"github.event.pull_request.base.sha": base})
@@ -65,22 +96,28 @@ def retrain(project: Project, base: str = "main") -> tuple[subprocess.CompletedP
 
 
 @pytest.mark.parametrize(
-    ("changes", "status", "verdict"),
-    [({"learning_rate": 1e-6}, 1, "Worse"), ({"learning_rate": 3e-3, "epochs": 8}, 0, "Better")],
+    ("changes", "absent", "status", "verdict"),
+    [
+        ({"learning_rate": 1e-6}, ("data", ".dvc/cache"), 1, "Worse"),
+        ({"learning_rate": 3e-3, "epochs": 8}, ("data",), 0, "Better"),
+    ],
+    ids=["worse, nothing restored", "better, cache restored"],
 )
 def test_a_stale_branch_is_retrained_and_judged(
-    checkout: Project, changes: Mapping[str, Any], status: int, verdict: str
+    checkout: Project, changes: Mapping[str, Any], absent: tuple[str, ...], status: int, verdict: str
 ) -> None:
     switch(checkout, HOSTILE)
     checkout.set_params({"train": changes})
     checkout.commit("Another learning rate")
+    forget(checkout, *absent)
     done, folder = retrain(checkout)
     assert done.returncode == status, done.stdout + done.stderr
+    assert ("preprocess" in stages_run(done)) == (".dvc/cache" in absent)
     text = (folder / "verdict.md").read_text(encoding="utf-8")
-    assert text.startswith("dvc.lock was stale, check, train, ")
-    assert f"{verdict}: the binarised NLL of validation images went from" in text
+    assert text.startswith(f"{verdict}: the binarised NLL of validation images went from")
+    assert "dvc.lock was stale for check, train, " in text
     assert text == (checkout.folder / "summary.md").read_text(encoding="utf-8")
-    assert json.loads((folder / "verdict.json").read_text(encoding="utf-8"))["verdict"] == verdict.lower()
+    assert (verdict_of(folder)["verdict"], verdict_of(folder)["status"]) == (verdict.lower(), status)
     assert f'class="verdict {verdict.lower()}"' in (folder / "report.html").read_text(encoding="utf-8")
     assert not list(checkout.folder.glob("**/pwned"))
 
@@ -93,8 +130,7 @@ def test_a_stale_branch_is_retrained_and_judged(
 
 def test_a_branch_whose_lock_is_true_runs_nothing_and_needs_no_data(checkout: Project) -> None:
     switch(checkout, "same")
-    for folder in ("data", ".dvc/cache"):
-        assert checkout.run("rm", "-rf", folder).returncode == 0
+    forget(checkout, "data", ".dvc/cache")
     done, folder = retrain(checkout)
     assert done.returncode == 0, done.stderr
     assert "nothing to retrain" in done.stdout
@@ -115,61 +151,145 @@ def test_an_edited_metric_is_refused_though_it_makes_the_branch_better(checkout:
     assert (folder / "results.patch").stat().st_size  # which brings the true one back
 
 
+def test_a_change_of_figures_trains_nothing(checkout: Project) -> None:
+    switch(checkout, "figures")
+    checkout.set_params({"figures": {"prior_samples": 16}})
+    checkout.commit("More samples")
+    forget(checkout, "data")
+    done, folder = retrain(checkout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(stages_run(done)) == {"check", "figures"}
+    assert verdict_of(folder)["verdict"] == "no difference seen"
+    assert any("no mean is further than 0 nats" in said for said in verdict_of(folder)["findings"])
+
+
+@pytest.mark.parametrize(
+    ("damage", "stale"),
+    [
+        (lambda _: None, []),
+        (lambda folder: append(folder / "vae" / "plots.py", "\n"), ["figures"]),
+        (lambda folder: append(folder / "metrics" / "samples.json", "\n"), ["samples", "describe"]),
+        (lambda folder: (folder / "metrics" / "samples.json").unlink(), ["samples", "describe"]),
+        (lambda folder: edit(folder / "dvc.yaml", "stages samples", "stages  samples"), ["samples"]),
+    ],
+    ids=["nothing", "code", "edited metric", "missing metric", "command"],
+)
+def test_stale_stages_are_named_without_data(
+    checkout: Project, damage: Callable[[Path], object], stale: list[str]
+) -> None:
+    forget(checkout, "data", ".dvc/cache")
+    damage(checkout.folder)
+    ask = "from workflow.retrain import stale_stages; print(stale_stages())"
+    done = checkout.run(sys.executable, "-c", ask)
+    assert done.stdout.strip() == str(stale), done.stderr
+
+
 def test_what_cannot_be_judged_has_a_status_of_its_own(checkout: Project) -> None:
     switch(checkout, "broken")
     done, folder = retrain(checkout, base=HOSTILE)
-    assert (done.returncode, folder.exists()) == (2, False)
+    assert done.returncode == 2
     assert "expected a commit" in done.stderr
     checkout.set_params({"train": {"epochs": 0}})
     done, folder = retrain(checkout)
-    assert (done.returncode, folder.exists()) == (2, False)
+    assert done.returncode == 2
     assert "train.epochs = 0" in done.stdout + done.stderr
+    assert (folder / "verdict.md").read_text(encoding="utf-8").startswith("Not judged: `dvc repro` failed")
+    assert not (folder / "results.patch").exists()
+    edit(checkout.folder / "dvc.lock", "stages:", "stages: [")
+    done, folder = retrain(checkout)
+    assert done.returncode == 2
+    assert "'./dvc.lock' is invalid" in done.stderr
     assert not list(checkout.folder.glob("**/pwned"))
+
+
+def test_new_results_are_kept_where_the_base_has_none(checkout: Project) -> None:
+    switch(checkout, "first")
+    assert checkout.run("git", "rm", "-q", "metrics/per_image.npz").returncode == 0
+    checkout.commit("Before there were losses of images")
+    done, folder = retrain(checkout, base="HEAD")
+    assert done.returncode == 2
+    assert "has no file metrics/per_image.npz" in done.stderr
+    assert verdict_of(folder)["status"] == 2
+    assert checkout.run("git", "apply", "--check", "-R", "verdict/results.patch").returncode == 0
 
 
 def test_everything_run_again_gives_the_committed_results(checkout: Project) -> None:
     before = checkout.tracked_results()
     done = run_steps(checkout, "retrain-weekly.yml", "retrain", {})
     assert [step.returncode for step in done] == [0, 0], done[0].stderr
-    assert "Every stage ran again; a metric is at most 0 nats from the committed one" in done[0].stdout
+    assert "no mean is further than 0 nats from the committed one" in done[0].stdout
     assert checkout.tracked_results() == before
+    assert not (checkout.folder / "verdict" / "results.patch").exists()
 
 
-def test_new_results_are_offered_on_a_branch(checkout: Project, tmp_path: Path) -> None:
+def test_a_metric_edited_together_with_its_lock_is_found_by_running_again(checkout: Project) -> None:
+    true = checkout.tracked_results()
+    path, lock = checkout.folder / "metrics" / "evaluation.json", checkout.folder / "dvc.lock"
+    before = path.read_bytes()
+    metrics = json.loads(before)
+    metrics["validation"]["binarised"]["nll_nats"] -= 2 * TOLERANCE_NATS
+    path.write_text(json.dumps(metrics), encoding="utf-8")
+    edit(lock, *(md5(content, usedforsecurity=False).hexdigest() for content in (before, path.read_bytes())))
+    checkout.commit("A better figure, and a lock that agrees")
+    done, *_ = run_steps(checkout, "retrain-weekly.yml", "retrain", {})
+    assert done.returncode == 1, done.stdout + done.stderr
+    found = verdict_of(checkout.folder / "verdict")["findings"]
+    assert any(
+        f"further than {2 * TOLERANCE_NATS:.3g} nats" in said and "beyond the tolerance" in said for said in found
+    )
+    assert checkout.tracked_results() == true
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the forge was asked for, an argument a line, by a program in place of its own."""
+    forge = tmp_path / "bin" / "gh"
+    forge.parent.mkdir()
+    forge.write_text('#!/bin/sh\nprintf "%s\\n" "$@" >>"$ASKED"\n', encoding="utf-8")
+    forge.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{forge.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("ASKED", str(tmp_path / "asked"))
+    return tmp_path / "asked"
+
+
+def test_the_verdict_is_a_comment(checkout: Project, asked: Path) -> None:
+    values = {"github.token": "none", "github.event.pull_request.number": "7", "github.repository": HOSTILE}
+    (done,) = run_steps(checkout, "retrain.yml", "comment", values)
+    assert done.returncode == 0, done.stderr
+    words = asked.read_text(encoding="utf-8").splitlines()
+    assert words[:5] == ["pr", "comment", "7", "--repo", HOSTILE]
+    assert words[words.index("--body-file") + 1] == "verdict/verdict.md"
+    assert not list(checkout.folder.glob("**/pwned"))
+
+
+def test_new_results_are_offered_on_a_branch(checkout: Project, tmp_path: Path, asked: Path) -> None:
     remote = tmp_path / "remote.git"
     assert checkout.run("git", "init", "-q", "--bare", str(remote)).returncode == 0
     assert checkout.run("git", "remote", "add", "origin", str(remote)).returncode == 0
-    fake = tmp_path / "bin" / "gh"
-    fake.parent.mkdir()
-    fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@" >>"$ASKED"\n', encoding="utf-8")
-    fake.chmod(0o755)
     folder = checkout.folder / "verdict"
     folder.mkdir()
     (folder / "verdict.md").write_text("Better: a figure\n\nand more\n", encoding="utf-8")
-    values = {"github.token": "none", "github.run_id": HOSTILE}
-    path = f"{fake.parent}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    values = {"github.token": "none", "github.run_id": HOSTILE, "github.ref_name": HOSTILE}
 
-    def offer() -> subprocess.CompletedProcess[str]:
-        (step,) = steps("retrain-weekly.yml", "branch")
-        given = {key: values[str(value).strip("${} ")] for key, value in step["env"].items()}
-        return checkout.run(
-            "bash", "-eo", "pipefail", "-c", step["run"], env={**given, "PATH": path, "ASKED": str(tmp_path / "asked")}
-        )
-
-    done = offer()
+    (done,) = run_steps(checkout, "retrain-weekly.yml", "branch", values)
     assert (done.returncode, done.stdout) == (0, "open_branch: the results are the committed ones; nothing to merge\n")
     history = checkout.folder / "metrics" / "history.csv"
     content = history.read_bytes()
     history.write_bytes(content + b"9,9\n")
     patch = checkout.run("git", "diff", "--binary", "--", "metrics").stdout
     history.write_bytes(content)
-    (folder / "results.patch").write_text(patch, encoding="utf-8")
+    foreign = "diff --git a/stages/new.py b/stages/new.py\nnew file mode 100644\n--- /dev/null\n+++ b/stages/new.py\n"
+    (folder / "results.patch").write_text(f"{patch}{foreign}@@ -0,0 +1 @@\n+pwned\n", encoding="utf-8")
     assert checkout.run("git", "status", "--porcelain", "metrics").stdout == ""  # as in a fresh checkout
-    done = offer()
+
+    (done,) = run_steps(checkout, "retrain-weekly.yml", "branch", values)
     assert done.returncode == 0, done.stderr
     pushed = checkout.run("git", "-C", str(remote), "show", f"retrain/{HOSTILE}:metrics/history.csv").stdout
     assert pushed.encode() == content + b"9,9\n"
-    assert "pr\ncreate\n--head\n" + f"retrain/{HOSTILE}" in (tmp_path / "asked").read_text(encoding="utf-8")
+    changed = checkout.run("git", "diff", "--name-only", "main", "HEAD").stdout.split()
+    assert changed == ["metrics/history.csv"]  # and no source that the patch has beside it
+    words = asked.read_text(encoding="utf-8")
+    assert f"pr\ncreate\n--base\n{HOSTILE}\n--head\nretrain/{HOSTILE}\n" in words
     assert not list(checkout.folder.glob("**/pwned"))
 
 

@@ -7,19 +7,20 @@ of it, also when the exit status is not 0. On main, where nothing may be stale, 
 import argparse
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from pipeline.errors import StageError
 from pipeline.files import atomic
 from workflow.compare import compare
-from workflow.lock import LOCK, contradictions
+from workflow.lock import DATA, LOCK, contradictions
+from workflow.presets import STAGES
 from workflow.report.page import render
 from workflow.revisions import WORKSPACE, resolve
 from workflow.summary import EVALUATION
@@ -30,21 +31,38 @@ from workflow.verdicts import WORSE
 #: Exit statuses: an untrue or a worse branch, and one that could not be judged.
 REFUSED, FAILED = 1, 2
 
-UP_TO_DATE = "Data and pipelines are up to date."
 RESULTS = (LOCK, "metrics")
 
 
 @dataclass
 class Findings:
-    """What a person reads first, and whether any of it is a reason to refuse the branch."""
+    """What people want of a run, as far as it came.
 
-    sentences: list[str] = field(default_factory=list)
-    refused: bool = False
+    Attributes:
+        reasons: Sentences, each of which refuses the branch.
+        remarks: Sentences that do not.
+        comparison: `Comparison.as_dict()`, once the two are compared.
+        page: The page with both side by side, once they are.
+        patch: The new results, once there are any.
+        failure: Why the branch could not be judged.
+    """
 
-    def refuse(self, sentence: str) -> None:
-        """Adds a sentence that is a reason."""
-        self.sentences.append(sentence)
-        self.refused = True
+    reasons: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    comparison: Mapping[str, Any] | None = None
+    page: str = ""
+    patch: bytes = b""
+    failure: str = ""
+
+    @property
+    def sentences(self) -> list[str]:
+        """All that is said, what counts most first."""
+        return [*([f"Not judged: {self.failure}"] if self.failure else []), *self.reasons, *self.remarks]
+
+    @property
+    def status(self) -> int:
+        """Exit status of the run."""
+        return FAILED if self.failure else REFUSED if self.reasons else 0
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -59,79 +77,81 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="for what was found")
     parser.add_argument("--again", action="store_true", help="run every stage again, though nothing is stale")
     options = parser.parse_args(arguments)
+    findings = Findings()
     try:
-        findings = judge(options.base, options.output, again=options.again)
+        judge(findings, options.base, again=options.again)
     except StageError as error:
-        print(f"retrain: {error}", file=sys.stderr)
-        return FAILED
+        findings.failure = str(error)
+    write(findings, options.output)
     for said in findings.sentences:
-        print(f"retrain: {said}")
-    return REFUSED if findings.refused else 0
+        print(f"retrain: {said}", file=sys.stderr if findings.failure else sys.stdout)
+    return findings.status
 
 
-def judge(base_name: str, output: Path, *, again: bool) -> Findings:
-    """Retrains, compares, and writes the folder.
+def judge(findings: Findings, base_name: str, *, again: bool) -> None:
+    """Retrains and compares; what was found before a failure stays found.
 
     Raises:
         StageError: If a revision or its results are missing, or a stage fails.
     """
     base, head = resolve(base_name), resolve(WORKSPACE)
-    findings = Findings()
-    edited = [said for said in contradictions(head) if said.startswith("metrics/")]
-    for said in edited:
-        findings.refuse(f"A committed result is not its pipeline's: {said}.")
     stale = stale_stages()
+    edited = [said for said in contradictions(head) if said.startswith("metrics/")]
+    findings.reasons += [f"A committed result is not its pipeline's: {said}." for said in edited]
     if stale or again:
         _retrain(findings, stale, again=again)
     else:
-        findings.sentences.append(f"{LOCK} belongs to the code and the parameters: nothing to retrain.")
+        findings.remarks.append(f"{LOCK} belongs to the code and the parameters: nothing to retrain.")
+    findings.patch = results_patch()
     comparison = compare(base, head).as_dict()
-    findings.sentences.append(sentence(comparison))
-    findings.refused |= comparison["verdict"] == WORSE
-    with atomic(output) as partial:
-        partial.mkdir()
-        lines = "\n\n".join(findings.sentences)
-        _write(partial / "verdict.md", f"{lines}\n\n{FORMATS['md'](comparison)}\n")
-        _write(partial / "verdict.json", json.dumps({"findings": findings.sentences, **comparison}, indent=2) + "\n")
-        _write(partial / "report.html", render(head, base))
-        patch = results_patch()
-        if patch:
-            (partial / "results.patch").write_bytes(patch)
-    return findings
+    said = findings.reasons if comparison["verdict"] == WORSE else findings.remarks
+    said.insert(0, sentence(comparison))
+    findings.comparison, findings.page = comparison, render(head, base)
 
 
 def stale_stages() -> list[str]:
-    """Stages that `dvc repro` would run; data need not be there.
+    """Stages that are not run with this code, these parameters and results as they stand; data need not be there.
+
+    `dvc repro --dry` would not do: where data are absent it fails at the first stale stage that needs them.
 
     Raises:
         StageError: If DVC cannot tell.
     """
-    done = subprocess.run(["dvc", "repro", "--dry", "--allow-missing"], capture_output=True, text=True, check=False)
+    done = subprocess.run(["dvc", "status", "--json"], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise StageError(f"`dvc repro --dry` failed: {done.stderr.strip()}")
-    if done.stdout.strip().endswith(UP_TO_DATE):
-        return []
-    return re.findall(r"^Running stage '(.*)':$", done.stdout, flags=re.MULTILINE)
+        raise StageError(f"`dvc status` failed: {done.stderr.strip()}")
+    return [stage for stage, changes in json.loads(done.stdout).items() if any(map(_counts, changes))]
+
+
+def _counts(change: str | Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a change that DVC tells makes a stage stale: absent data, as in a fresh checkout, do not."""
+    if isinstance(change, str):  # a changed command
+        return True
+    files = [entry for changed in change.values() for entry in changed.items()]
+    return any(not path.startswith(DATA) or state not in ("deleted", "not in cache") for path, state in files)
 
 
 def _retrain(findings: Findings, stale: Sequence[str], *, again: bool) -> None:
-    """Runs the pipeline; where nothing was stale its metrics have to be the committed ones."""
-    committed = json.loads(EVALUATION.read_text(encoding="utf-8")) if EVALUATION.is_file() else None
+    """Runs the pipeline; a metric of which no cause has changed has to be the committed one."""
     options = ["--force", "--no-run-cache"] if again else []
     if subprocess.run(["dvc", "repro", *options], check=False).returncode:
-        raise StageError("`dvc repro` failed, its message stands above")
+        raise StageError("`dvc repro` failed; the log has its message")
     if stale:
-        findings.sentences.append(
-            f"{LOCK} was stale, {', '.join(stale)} ran again: take the results with `git apply results.patch`."
+        findings.remarks.append(
+            f"{LOCK} was stale for {', '.join(stale)}, so `dvc repro` ran: `git apply results.patch` takes the results."
         )
+    committed = resolve("HEAD").read(EVALUATION)
+    if committed is None or set(stale) & set(STAGES):
         return
-    found = json.loads(EVALUATION.read_text(encoding="utf-8"))
-    difference = largest_difference(found, committed) if committed else 0.0
-    told = f"Every stage ran again; a metric is at most {difference:.3g} nats from the committed one"
+    difference = largest_difference(json.loads(EVALUATION.read_text(encoding="utf-8")), json.loads(committed))
+    told = f"After the run no mean is further than {difference:.3g} nats from the committed one"
     if difference > TOLERANCE_NATS:
-        findings.refuse(f"{told}, beyond the tolerance of {TOLERANCE_NATS:g} between processor classes.")
+        findings.reasons.append(
+            f"{told}, which is beyond the tolerance of {TOLERANCE_NATS:g} between processor classes, though nothing "
+            f"that it follows from has changed."
+        )
     else:
-        findings.sentences.append(f"{told} (tolerance between processor classes: {TOLERANCE_NATS:g}).")
+        findings.remarks.append(f"{told} (tolerance between processor classes: {TOLERANCE_NATS:g}).")
 
 
 def results_patch() -> bytes:
@@ -146,8 +166,20 @@ def results_patch() -> bytes:
         return subprocess.run(command, env=environment, capture_output=True, check=True).stdout
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+def write(findings: Findings, output: Path) -> None:
+    """Writes the folder anew: the verdict always, the page and the patch if there are any."""
+    comparison = findings.comparison or {}
+    tables = f"\n{FORMATS['md'](comparison)}\n" if comparison else ""
+    facts = json.dumps({"status": findings.status, "findings": findings.sentences, **comparison}, indent=2)
+    with atomic(output) as partial:
+        partial.mkdir()
+        lines = "\n\n".join(findings.sentences)
+        (partial / "verdict.md").write_text(f"{lines}\n{tables}", encoding="utf-8")
+        (partial / "verdict.json").write_text(f"{facts}\n", encoding="utf-8")
+        if findings.page:
+            (partial / "report.html").write_text(findings.page, encoding="utf-8")
+        if findings.patch:
+            (partial / "results.patch").write_bytes(findings.patch)
 
 
 if __name__ == "__main__":
