@@ -19,13 +19,20 @@ def clone(project: Project) -> Project:
     return project
 
 
+def await_queue(project: Project) -> None:
+    """Asks DVC, which takes its time to answer, until no task of the queue waits or runs."""
+    for _ in range(600):
+        if not {"Queued", "Running"} & set(said(project, "dvc", "queue", "status").split()):
+            return
+    raise AssertionError("the queue did not end")
+
+
 def test_queued_experiments_run_two_at_a_time_and_are_taken_over(clone: Project) -> None:
     for name, neighbours in (("near", "[2]"), ("far", "[9]")):
         setting = f"represent.neighbours={neighbours}"
         said(clone, "dvc", "exp", "run", "--queue", "--name", name, "--set-param", setting, "represent")
     said(clone, "dvc", "queue", "start", "--jobs", "2")
-    said(clone, "dvc", "queue", "logs", "--follow", "near")
-    said(clone, "dvc", "queue", "logs", "--follow", "far")
+    await_queue(clone)
     listed = said(clone, "dvc", "exp", "list", "--name-only").split()
     assert {"near", "far"} <= set(listed)
 

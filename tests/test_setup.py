@@ -558,7 +558,7 @@ def makefile(tmp_path: Path) -> Path:
     (folder / "workflow").mkdir()
     shutil.copy(ROOT / "Makefile", folder)
     (folder / "workflow/setup.sh").write_text('echo "setup $1 ${PYTHON-}"; exit ${SETUP_FAILS-0}')
-    for name in ("dvc", "python", "ruff", "mypy"):
+    for name in ("dvc", "python", "ruff", "mypy", "actionlint", "zizmor"):
         program = folder / ".venv/bin" / name
         program.write_text(f'#!/bin/sh\necho "{name} $*, ${{PATH%%:*}}"\n')
         program.chmod(0o755)
@@ -597,7 +597,8 @@ def test_make_test_passes_arguments(makefile: Path) -> None:
 def test_make_all_and_lint_in_parallel_keep_their_order(makefile: Path) -> None:
     assert said(make(makefile, "-j4", "all", "lint")) == [
         *("setup runtime ", "dvc repro", "python -m workflow.summary"),
-        *("setup dev ", "ruff check .", "ruff format --check .", "mypy "),
+        *("setup dev ", "ruff check .", "ruff format --check .", "mypy ", "actionlint "),
+        "zizmor --offline --no-progress --quiet .github/workflows",
     ]
 
 
