@@ -36,8 +36,8 @@ def test_queued_experiments_run_two_at_a_time_and_are_taken_over(clone: Project)
     listed = said(clone, "dvc", "exp", "list", "--name-only").split()
     assert {"near", "far"} <= set(listed)
 
-    shown = said(clone, "dvc", "exp", "show", "--csv")
-    assert all(f",{name}," in shown for name in ("near", "far"))
+    shown = [line.partition(",")[0] for line in said(clone, "dvc", "exp", "show", "--csv").splitlines()]
+    assert {"near", "far"} <= set(shown)
     said(clone, "dvc", "exp", "apply", "far")
     assert '"neighbours": 9' in (clone.folder / "metrics" / "representation.json").read_text(encoding="utf-8")
     said(clone, "git", "checkout", "--", ".")
