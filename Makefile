@@ -11,7 +11,7 @@ N = 5
 HEAD = workspace
 OUTPUT = report.html
 
-.PHONY: all setup setup-dev test lint quick compare report experiment seeds release pull bench lock lock-torch clean distclean help
+.PHONY: all setup setup-dev test lint quick compare report experiment seeds audit verify release pull bench portability lock lock-torch clean distclean help
 .NOTPARALLEL:
 
 all: setup ## run what has changed, print the test metrics (also plain `make`; PYTHON=/a/python names a Python)
@@ -25,7 +25,7 @@ setup-dev: ## bring .venv to the lock of what `make test` and `make lint` need
 	@sh workflow/setup.sh dev
 
 test: setup-dev ## run the tests (ARGS="-k setup -x" goes to pytest)
-	.venv/bin/python -m pytest $(ARGS)
+	.venv/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(ARGS)
 
 lint: setup-dev ## check style (ruff), types (mypy) and workflow files (actionlint, zizmor)
 	.venv/bin/ruff check .
@@ -49,11 +49,21 @@ experiment: setup ## run a preset as a DVC experiment and record it: NAME=textbo
 seeds: setup ## run the parameters with N seeds as DVC experiments and record the spread: N=5
 	@.venv/bin/python -m workflow.seeds "$(N)"
 
+audit: setup ## prove a commit's numbers by running it anew: REV=HEAD PRESET= SIGN=key.pem PACK= (ARGS="--quick --strict")
+	@.venv/bin/python -m workflow.audit "$(or $(REV),HEAD)" $(if $(PRESET),--preset "$(PRESET)") \
+	    $(if $(SIGN),--sign "$(SIGN)") $(if $(PACK),--pack "$(PACK)") $(ARGS)
+
+verify: setup ## prove a signed audit offline: FROM=audits/COMMIT KEY=key.pub
+	@.venv/bin/python -m workflow.audit.verify "$(FROM)" "$(KEY)"
+
 release: setup ## check that everything is in date, pack what DVC holds, tag the commit: VERSION=1.0.0
 	@.venv/bin/python -m workflow.release "$(VERSION)"
 
 pull: setup ## fill DVC's cache from the pack of a release instead of training: FROM=path-or-url
 	@.venv/bin/python -m workflow.pull "$(FROM)"
+
+portability: setup ## run the pipeline with other kernels and threads, an hour: what differs (ARGS="avx2 one_thread")
+	@.venv/bin/python -m bench.portability $(ARGS)
 
 bench: setup ## time training beside the textbook's, 20 minutes (FULL=1 repeats whole runs; TORCH=1 installs PyTorch)
 	@if [ -n "$(TORCH)" ] && ! cmp -s requirements/torch.txt .venv-torch/installed.txt; then \

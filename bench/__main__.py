@@ -18,11 +18,11 @@ from ruamel.yaml import YAML
 
 from bench.programs import SECONDS
 from bench.table import page
-from pipeline.environment import instruction_set, processor_name
 from pipeline.errors import StageError
 from pipeline.files import atomic, write_json
 from pipeline.params.section import PARAMS_FILE
 from pipeline.params.whole import load_params
+from pipeline.processor import instruction_set, processor_name
 from pipeline.progress import progress
 from workflow.presets import METRICS, resolved, run_record
 from workflow.working_copy import working_copy

@@ -1,4 +1,4 @@
-"""What results depend on beside code, params and data: versions of the numeric packages, threads, instruction set.
+"""What results depend on beside code, params, data and processor: versions of the numeric packages.
 
 `numeric.txt` holds the Python minor version and the versions of the packages that produce numbers or pixels.
 Every stage depends on it, so that a new TensorFlow retrains and a new linter does not.
@@ -6,8 +6,6 @@ Every stage depends on it, so that a new TensorFlow retrains and a new linter do
 """
 
 import argparse
-import os
-import platform
 import re
 import sys
 from importlib import metadata
@@ -33,19 +31,6 @@ _HEADER = """\
 # What results depend on beside code, params and data: every stage depends on this file.
 # Written by `make lock` and, where another Python runs, by `make setup`; not by hand.
 """
-
-#: Linux names of the instructions that each of oneDNN's kernel sets needs, best set first.
-_INSTRUCTION_SETS = {
-    "x86_64 avx512_core_amx": {"amx_tile", "amx_bf16", "amx_int8"},
-    "x86_64 avx512_core_bf16": {"avx512_bf16"},
-    "x86_64 avx512_core_vnni": {"avx512_vnni", "avx512bw", "avx512vl", "avx512dq"},
-    "x86_64 avx512_core": {"avx512f", "avx512bw", "avx512vl", "avx512dq"},
-    "x86_64 avx2_vnni": {"avx2", "avx_vnni"},
-    "x86_64 avx2": {"avx2", "fma"},
-    "x86_64 avx": {"avx"},
-    "aarch64 sve": {"sve"},
-    "aarch64 asimd": {"asimd"},
-}
 
 
 def read_numeric(path: Path = NUMERIC_FILE) -> dict[str, str]:
@@ -91,39 +76,6 @@ def write_numeric(versions: dict[str, str], path: Path = NUMERIC_FILE) -> None:
     packages = (f"{name} {versions[name]}" for name in NUMERIC_PACKAGES)
     with atomic(path) as partial:
         partial.write_text("\n".join([_HEADER + f"python {versions['python']}", *packages]) + "\n", encoding="utf-8")
-
-
-def instruction_set() -> str:
-    """The best kernel set that this processor, and oneDNN's own cap if one is set, admit."""
-    machine = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
-    cap = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
-    capped = "" if cap.upper() in ("", "DEFAULT", "ALL") else f" capped at {cap.lower()}"
-    if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
-        capped += " without oneDNN"
-    flags = _processor_flags()
-    for name, needed in _INSTRUCTION_SETS.items():
-        if name.startswith(machine) and needed <= flags:
-            return name + capped
-    return f"{machine} {platform.system().lower()}{capped}"
-
-
-def processor_name() -> str:
-    """The processor's name as its maker gives it, for run records."""
-    return _cpuinfo().get("model name", platform.processor() or platform.machine())
-
-
-def _processor_flags() -> set[str]:
-    info = _cpuinfo()
-    return set((info.get("flags") or info.get("Features") or "").split())
-
-
-def _cpuinfo() -> dict[str, str]:
-    """Fields of the first processor in Linux's `/proc/cpuinfo`; empty elsewhere."""
-    path = Path("/proc/cpuinfo")
-    if not path.exists():
-        return {}
-    first = path.read_text(encoding="utf-8").split("\n\n", 1)[0]
-    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
 
 
 def main() -> None:

@@ -16,15 +16,17 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_type_hints
 
 import psutil
 
-from pipeline.environment import NUMERIC_PACKAGES, instruction_set, processor_name, read_numeric, verify_numeric
+from pipeline.environment import NUMERIC_PACKAGES, read_numeric, verify_numeric
 from pipeline.errors import StageError
 from pipeline.files import write_json
 from pipeline.params.section import Section, Whole, load_section, load_whole
+from pipeline.processor import caches, instruction_set, processor_name
 from pipeline.provenance import Provenance, hash_paths, sources_of
 from pipeline.state import State
 
@@ -92,7 +94,8 @@ def _run(stage: str, run: Callable[..., None], argv: list[str], early: Mapping[s
     if edited:
         raise StageError(f"{', '.join(edited)} changed while stage {stage} was imported: run `dvc repro` again")
     arguments: dict[str, Any] = {name: paths[name] for name, kind in hints.items() if kind in (Input, Output)}
-    states = {name: State(paths[name], stage, provenance.digest) for name, kind in hints.items() if kind == Resumable}
+    key = sha256(f"{provenance.digest} {instruction_set()}".encode()).hexdigest()  # other kernels end with other bytes
+    states = {name: State(paths[name], stage, key) for name, kind in hints.items() if kind == Resumable}
     run(**sections, **arguments, **states)
     provenance.verify()
     _verify_params(stage, hints, sections)
@@ -138,6 +141,7 @@ def _run_record(stage: str, provenance: Provenance, seconds: float) -> dict[str,
         "seconds": seconds,
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20,
         "instruction_set": instruction_set(),
+        "caches": caches(),
         "processor": processor_name(),
         "processors": os.cpu_count(),
         "platform": platform.platform(),

@@ -4,12 +4,11 @@ import argparse
 import importlib
 import os
 import pkgutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pipeline.stage import run_stage
+from pipeline.processor import hold_kernels
 
 
 @contextmanager
@@ -28,12 +27,16 @@ def _quiet_import() -> Iterator[None]:
 
 
 def main() -> None:
-    """Runs the stage named first on the command line with the rest of it."""
-    parser = argparse.ArgumentParser(prog="python -m stages", add_help=False)
+    """Runs the stage named first on the command line with the rest of it, its kernels held as `--kernels` says."""
+    parser = argparse.ArgumentParser(prog="python -m stages", add_help=False, allow_abbrev=False)
     names = sorted({module.name for module in pkgutil.iter_modules(["stages"])} - {"__main__"})
     parser.add_argument("stage", choices=names)
-    stage = parser.parse_args(sys.argv[1:2]).stage
-    run_stage(stage, lambda: _load(stage), sys.argv[2:])
+    parser.add_argument("--kernels", required=True)
+    options, rest = parser.parse_known_args()
+    hold_kernels(options.kernels)
+    from pipeline.stage import run_stage  # loads numpy, which chooses its kernels then
+
+    run_stage(options.stage, lambda: _load(options.stage), rest)
 
 
 def _load(stage: str) -> Callable[..., None]:

@@ -8,11 +8,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.environment import instruction_set
 from pipeline.files import atomic, load_arrays, significant, write_metrics
 from pipeline.params.model import Model
 from pipeline.params.threads import Threads
 from pipeline.params.train import Train
+from pipeline.processor import caches, instruction_set
 from pipeline.progress import Progress, progress
 from pipeline.stage import Input, Output, Resumable
 from pipeline.state import State
@@ -82,7 +82,7 @@ def run(
         _save_history(run_.history, history)
         floors = {"train": _entropy(images), "validation": _entropy(validation["images"])}
         write_metrics(metrics, {**run_.summary(), "entropy_floor_nats": floors})
-        write_metrics(processor, {"instruction_set": instruction_set(), **threads.model_dump()})
+        write_metrics(processor, {"instruction_set": instruction_set(), "caches": caches(), **threads.model_dump()})
 
 
 def build_trainer(model: Model, train: Train, images: NDArray[np.float32]) -> Trainer:

@@ -16,9 +16,7 @@ from packaging.utils import canonicalize_name
 
 from pipeline import environment
 from pipeline.environment import (
-    instruction_set,
     locked_versions,
-    processor_name,
     read_numeric,
     running_python,
     verify_numeric,
@@ -154,99 +152,3 @@ def test_new_lock_is_stated_when_asked(run_main: Callable[..., None], capsys: py
 def test_absent_file_is_made_from_the_lock(run_main: Callable[..., None]) -> None:
     run_main()
     assert read_numeric(Path("numeric.txt")) == {**lock(), "python": running_python()}
-
-
-# ---- the processor
-
-AVX2 = "fpu sse2 ssse3 sse4_1 sse4_2 avx f16c fma avx2 bmi1 bmi2"
-AVX512 = f"{AVX2} avx512f avx512dq avx512cd avx512bw avx512vl"
-
-# machine, name, flags as Linux states them, best kernel set that oneDNN's documentation gives it
-PROCESSORS = [
-    ("x86_64", "Pentium 4", "fpu sse2", "x86_64 linux"),
-    ("x86_64", "Sandy Bridge", "fpu sse2 ssse3 sse4_1 sse4_2 avx", "x86_64 avx"),
-    ("x86_64", "AVX2 without FMA", AVX2.replace(" fma", ""), "x86_64 avx"),
-    ("x86_64", "Haswell", AVX2, "x86_64 avx2"),
-    ("x86_64", "Alder Lake", f"{AVX2} avx_vnni", "x86_64 avx2_vnni"),
-    ("x86_64", "Knights Landing", f"{AVX2} avx512f avx512pf avx512er avx512cd", "x86_64 avx2"),
-    ("x86_64", "Skylake-X", AVX512, "x86_64 avx512_core"),
-    ("x86_64", "Cascade Lake", f"{AVX512} avx512_vnni", "x86_64 avx512_core_vnni"),
-    ("x86_64", "Zen 4", f"{AVX512} avx512_vnni avx512_bf16", "x86_64 avx512_core_bf16"),
-    (
-        "x86_64",
-        "Sapphire Rapids",
-        f"{AVX512} avx_vnni avx512_vnni avx512_bf16 avx512_fp16 amx_bf16 amx_tile amx_int8",
-        "x86_64 avx512_core_amx",
-    ),
-    ("AMD64", "Windows' name of x86-64", AVX2, "x86_64 avx2"),
-    ("aarch64", "Cortex-A72", "fp asimd evtstrm aes pmull sha1 sha2 crc32 cpuid", "aarch64 asimd"),
-    ("aarch64", "Neoverse V1", "fp asimd evtstrm aes sve svei8mm bf16", "aarch64 sve"),
-    ("riscv64", "unknown", "rv64imafdc", "riscv64 linux"),
-]
-
-
-@pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str | None], None]:
-    """Makes this machine one of the given kind, with the given text in /proc/cpuinfo."""
-    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
-
-    def become(kind: str, cpuinfo: str | None, system: str = "Linux") -> None:
-        if cpuinfo is not None:
-            (tmp_path / "cpuinfo").write_text(cpuinfo, encoding="utf-8")
-        places = {"/proc/cpuinfo": tmp_path / "cpuinfo"}
-        monkeypatch.setattr(environment, "Path", places.__getitem__)
-        monkeypatch.setattr(platform, "machine", lambda: kind)
-        monkeypatch.setattr(platform, "system", lambda: system)
-        monkeypatch.setattr(platform, "processor", lambda: "")
-
-    return become
-
-
-def cpuinfo_x86(name: str, flags: str) -> str:
-    """Two processors; the flags of the second do not count."""
-    one = f"processor\t: 0\nvendor_id\t: Maker\nmodel name\t: {name}\nflags\t\t: {flags}\nbugs\t\t: spectre_v1\n\n"
-    return one + "processor\t: 1\nflags\t\t: amx_tile amx_bf16 amx_int8\n\n"
-
-
-def cpuinfo_arm(flags: str) -> str:
-    return f"processor\t: 0\nBogoMIPS\t: 243.75\nFeatures\t: {flags}\nCPU implementer\t: 0x41\n\n"
-
-
-@pytest.mark.parametrize(("kind", "name", "flags", "expected"), PROCESSORS, ids=[p[1] for p in PROCESSORS])
-def test_instruction_set_is_the_best_the_flags_admit(
-    machine: Callable[..., None], kind: str, name: str, flags: str, expected: str
-) -> None:
-    machine(kind, cpuinfo_arm(flags) if kind == "aarch64" else cpuinfo_x86(name, flags))
-    assert instruction_set() == expected
-
-
-def test_machine_without_cpuinfo_is_its_kind_and_system(machine: Callable[..., None]) -> None:
-    machine("arm64", None, "Darwin")
-    assert instruction_set() == "aarch64 darwin"
-
-
-def test_flags_of_another_kind_of_machine_do_not_count(machine: Callable[..., None]) -> None:
-    machine("aarch64", cpuinfo_arm(AVX2))
-    assert instruction_set() == "aarch64 linux"
-
-
-def test_cap_of_the_kernels_is_shown(machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    machine("x86_64", cpuinfo_x86("Zen 4", f"{AVX512} avx512_vnni avx512_bf16"))
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    assert instruction_set() == "x86_64 avx512_core_bf16 capped at avx2"
-
-
-def test_empty_cap_is_no_cap(machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    machine("x86_64", cpuinfo_x86("Haswell", AVX2))
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "")
-    assert instruction_set() == "x86_64 avx2"
-
-
-def test_processor_has_its_makers_name(machine: Callable[..., None]) -> None:
-    machine("x86_64", cpuinfo_x86("AMD EPYC 9V74: 80-Core", AVX2))
-    assert processor_name() == "AMD EPYC 9V74: 80-Core"
-
-
-def test_processor_without_a_name_is_its_kind(machine: Callable[..., None]) -> None:
-    machine("aarch64", cpuinfo_arm("fp asimd"))
-    assert processor_name() == "aarch64"

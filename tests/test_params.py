@@ -41,6 +41,7 @@ samples: {seed: 6, images: 1000, components: 50, neighbours: 6}
 figures: {seed: 3, grid_side: 20, prior_samples: 100}
 explore: {seed: 8, images: 70, grid_side: 21}
 export: {seed: 7, images: 255}
+kernels: {instruction_set: native}
 threads: {intra_op: 2, inter_op: 1, op_determinism: true}
 """
 
@@ -215,6 +216,7 @@ BAD_VALUES = [
     ("images: 70", "images: 75", "explore.images = 75", "multiple of 10"),
     ("grid_side: 21", "grid_side: 41", "explore.grid_side = 41", "less than or equal to 40"),
     ("images: 255", "images: 0", "export.images = 0", "greater than or equal to 1"),
+    ("instruction_set: native", "instruction_set: avx512", "kernels.instruction_set = 'avx512'", "'avx2' or 'native'"),
     ("prior_samples: 100", "prior_samples: 1001", "figures.prior_samples = 1001", "less than or equal to 1000"),
     ("intra_op: 2", "intra_op: 0", "threads.intra_op = 0", "greater than or equal to 1"),
     ("{intra_op: 2, inter_op: 1, op_determinism: true}", "3", "threads = 3", "dictionary"),
@@ -275,7 +277,7 @@ def test_unknown_section_is_named_with_the_known_ones(path: Path) -> None:
     message = refusal(path, VALID + "trian: {epochs: 3}\n")
     known = (
         "preprocess, model, train, evaluate, refine, baseline, represent, outliers, samples, figures, explore, export, "
-        "threads"
+        "kernels, threads"
     )
     assert f"trian = {{'epochs': 3}} is unknown; expected one of: {known}" in message
 

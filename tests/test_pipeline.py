@@ -33,6 +33,7 @@ def substituted(text: str) -> str:
     """`text` as DVC reads it."""
     values = {key: value for entry in GRAPH["vars"] for key, value in entry.items()}
     values |= {f"model.{key}": PARAMS["model"][key] for key in ("architecture", "prior")}
+    values["kernels.instruction_set"] = PARAMS["kernels"]["instruction_set"]
     return re.sub(r"\$\{([\w.]+)\}", lambda match: str(values[match.group(1)]), text)
 
 
@@ -44,8 +45,8 @@ def names(entries: list[Any] | None) -> list[str]:
 def arguments(stage: str) -> dict[str, str]:
     """Options of a stage's command."""
     words = shlex.split(substituted(STAGES[stage]["cmd"]))
-    assert words[:4] == ["python", "-m", "stages", stage]
-    return dict(zip(words[4::2], words[5::2], strict=True))
+    assert words[:6] == ["python", "-m", "stages", stage, "--kernels", PARAMS["kernels"]["instruction_set"]]
+    return dict(zip(words[6::2], words[7::2], strict=True))
 
 
 def data_deps(stage: str) -> set[str]:

@@ -23,7 +23,7 @@ import pytest
 from conftest import PARAMS, ROOT
 from ruamel.yaml import YAML
 
-from pipeline.environment import instruction_set
+from pipeline.processor import instruction_set
 
 #: Paths that the stage of `Sample` is given, and the ones that every stage is given.
 PATHS = {
@@ -78,7 +78,7 @@ class Sample:
 
     def command(self, paths: Mapping[str, str]) -> list[str]:
         options = [word for name, path in paths.items() for word in (f"--{name}", path)]
-        return [sys.executable, "-m", "stages", "sample", *options]
+        return [sys.executable, "-m", "stages", "sample", "--kernels", "native", *options]
 
     def environment(self, more: Mapping[str, str]) -> dict[str, str]:
         return {name: value for name, value in os.environ.items() if not name.startswith("DVC_")} | dict(more)

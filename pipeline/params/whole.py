@@ -8,6 +8,7 @@ from pipeline.params.evaluate import Evaluate
 from pipeline.params.explore import Explore
 from pipeline.params.export import Export
 from pipeline.params.figures import Figures
+from pipeline.params.kernels import Kernels
 from pipeline.params.model import ARCHITECTURES, PRIORS, Model
 from pipeline.params.outliers import Outliers
 from pipeline.params.preprocess import Preprocess
@@ -33,6 +34,7 @@ class Params(Whole):
     figures: Figures
     explore: Explore
     export: Export
+    kernels: Kernels
     threads: Threads
 
     @property
