@@ -1,6 +1,7 @@
 """A project like the real one, with a slice of real-shaped data, in which tests run the real pipeline."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -202,6 +203,44 @@ def finished(make_project: Callable[[str], Project]) -> Project:
 def project(finished: Project, tmp_path: Path) -> Project:
     """A finished project that a test may change."""
     return finished.copy_to(tmp_path / "project")
+
+
+WORKFLOWS = ROOT / ".github" / "workflows"
+
+
+def workflow(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = YAML(typ="safe", pure=True).load(WORKFLOWS / name)
+    return content
+
+
+def steps(name: str, job: str) -> list[dict[str, Any]]:
+    """Steps of a job that run a command, but for the set-up, which would install everything anew."""
+    return [step for step in workflow(name)["jobs"][job]["steps"] if step.get("run", "make setup") != "make setup"]
+
+
+def run_steps(
+    project: Project, name: str, job: str, values: Mapping[str, str]
+) -> list[subprocess.CompletedProcess[str]]:
+    """Runs the steps as GitHub would: bash, stopping at the first error but for steps that run all the same."""
+    done: list[subprocess.CompletedProcess[str]] = []
+    for step in steps(name, job):
+        if any(step_before.returncode for step_before in done) and "cancelled()" not in step.get("if", ""):
+            continue
+        given = {key: values[str(value).strip("${} ")] for key, value in step.get("env", {}).items()}
+        given["GITHUB_STEP_SUMMARY"] = str(project.folder / "summary.md")
+        shell = ("bash", "--noprofile", "--norc", "-eo", "pipefail") if step.get("shell") == "bash" else ("bash", "-e")
+        done.append(project.run(*shell, "-c", step["run"], env=given))
+    return done
+
+
+@pytest.fixture
+def checkout(project: Project) -> Project:
+    """The finished project as a checkout whose set-up is done."""
+    python = project.folder / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
+    return project
 
 
 #: A text that a page must show and not obey; git takes it for the name of a branch, too.

@@ -84,9 +84,9 @@ def place(cache: Path, md5: str) -> Path:
     return cache / md5[:2] / md5[2:]
 
 
-def members(listing: bytes) -> list[str]:
-    """md5 of each file of a folder, from the object that lists them."""
-    return [entry["md5"] for entry in json.loads(listing)]
+def listed(listing: bytes) -> dict[str, str]:
+    """md5 of each file of a folder by its path below it, from the object that lists them."""
+    return {entry["relpath"]: entry["md5"] for entry in json.loads(listing)}
 
 
 def write_pack(path: Path, version: str, revision: Revision) -> Manifest:
@@ -100,7 +100,7 @@ def write_pack(path: Path, version: str, revision: Revision) -> Manifest:
     for output, md5 in held.items():
         needed[md5] = None
         if md5.endswith(".dir"):
-            needed |= dict.fromkeys(members(_proven(place(cache, md5), output)))
+            needed |= dict.fromkeys(listed(_proven(place(cache, md5), output)).values())
     facts: dict[str, dict[str, Any]] = {}
     with progress("prove", len(needed), " files") as shown:
         for md5 in sorted(needed):
@@ -232,4 +232,4 @@ def _needed(manifest: Manifest, folder: Path) -> Iterator[str]:
     for md5 in manifest.outputs.values():
         yield md5
         if md5.endswith(".dir") and (folder / md5).is_file():
-            yield from members((folder / md5).read_bytes())
+            yield from listed((folder / md5).read_bytes()).values()

@@ -25,7 +25,7 @@ from workflow.report.page import render
 from workflow.revisions import WORKSPACE, resolve
 from workflow.summary import EVALUATION
 from workflow.tables import FORMATS, sentence
-from workflow.tolerance import TOLERANCE_NATS, largest_difference
+from workflow.tolerance import held_against
 from workflow.verdicts import WORSE
 
 #: Exit statuses: an untrue or a worse branch, and one that could not be judged.
@@ -109,7 +109,7 @@ def judge(findings: Findings, base_name: str, *, again: bool) -> None:
     findings.comparison, findings.page = comparison, render(head, base)
 
 
-def stale_stages() -> list[str]:
+def stale_stages(folder: Path = Path()) -> list[str]:
     """Stages that are not run with this code, these parameters and results as they stand; data need not be there.
 
     `dvc repro --dry` would not do: where data are absent it fails at the first stale stage that needs them.
@@ -117,7 +117,7 @@ def stale_stages() -> list[str]:
     Raises:
         StageError: If DVC cannot tell.
     """
-    done = subprocess.run(["dvc", "status", "--json"], capture_output=True, text=True, check=False)
+    done = subprocess.run(["dvc", "status", "--json"], cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise StageError(f"`dvc status` failed: {done.stderr.strip()}")
     return [stage for stage, changes in json.loads(done.stdout).items() if any(map(_counts, changes))]
@@ -143,15 +143,14 @@ def _retrain(findings: Findings, stale: Sequence[str], *, again: bool) -> None:
     committed = resolve("HEAD").read(EVALUATION)
     if committed is None or set(stale) & set(STAGES):
         return
-    difference = largest_difference(json.loads(EVALUATION.read_text(encoding="utf-8")), json.loads(committed))
-    told = f"After the run no mean is further than {difference:.3g} nats from the committed one"
-    if difference > TOLERANCE_NATS:
+    words, beyond = held_against({str(EVALUATION): EVALUATION.read_bytes()}, {str(EVALUATION): committed})
+    if beyond:
         findings.reasons.append(
-            f"{told}, which is beyond the tolerance of {TOLERANCE_NATS:g} between processor classes, though nothing "
-            f"that it follows from has changed."
+            f"The run gave other results than the committed ones, beyond what is tolerated between processor classes, "
+            f"though nothing that they follow from has changed: {words}."
         )
     else:
-        findings.remarks.append(f"{told} (tolerance between processor classes: {TOLERANCE_NATS:g}).")
+        findings.remarks.append(f"The run gave the committed results within tolerance; most differs {words}.")
 
 
 def results_patch() -> bytes:

@@ -21,10 +21,12 @@ class Revision:
     Attributes:
         name: As a person typed it.
         commit: Full id of the commit; None for the workspace.
+        folder: Where the project lies, in a working copy of its own git repository.
     """
 
     name: str
     commit: str | None
+    folder: Path = Path()
 
     @property
     def label(self) -> str:
@@ -36,9 +38,9 @@ class Revision:
     def read(self, path: Path | str) -> bytes | None:
         """Content of a file, given from the project's folder; None if this revision has no such file."""
         if self.commit is None:
-            file = Path(path)
+            file = self.folder / path
             return file.read_bytes() if file.is_file() else None
-        done = _git("cat-file", "blob", f"{self.commit}:./{Path(path).as_posix()}")
+        done = self._git("cat-file", "blob", f"{self.commit}:./{Path(path).as_posix()}")
         return done.stdout if done.returncode == 0 else None
 
     def require(self, path: Path | str) -> bytes:
@@ -66,20 +68,23 @@ class Revision:
     def hashes(self, *folders: str) -> dict[str, str]:
         """Git's ids of the files under the folders (or of the files named), by path from the project's folder."""
         if self.commit is None:
-            listed = _git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *folders).stdout
-            paths = sorted({path for path in listed.decode().split("\0") if path and Path(path).is_file()})
+            listed = self._git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *folders).stdout
+            paths = sorted({path for path in listed.decode().split("\0") if path and (self.folder / path).is_file()})
             if not paths:
                 return {}
             ids = subprocess.run(
-                ["git", "hash-object", "--stdin-paths"],
+                ["git", "-C", str(self.folder), "hash-object", "--stdin-paths"],
                 input="\n".join(paths).encode(),
                 capture_output=True,
                 check=True,
             ).stdout.decode()
             return dict(zip(paths, ids.split(), strict=True))
-        listed = _git("ls-tree", "-r", "-z", self.commit, "--", *folders).stdout
+        listed = self._git("ls-tree", "-r", "-z", self.commit, "--", *folders).stdout
         rows = (row.split("\t", 1) for row in listed.decode().split("\0") if row)
         return {path: facts.split()[2] for facts, path in rows}
+
+    def _git(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        return _git("-C", str(self.folder), *arguments)
 
 
 def resolve(name: str) -> Revision:

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from workflow.tolerance import TOLERANCE_NATS, flatten, largest_difference
+from pipeline.errors import StageError
+from workflow.revisions import resolve
+from workflow.tolerance import flatten, held_against
 
 EVALUATION = Path("metrics/evaluation.json")
 PROCESSOR = Path("metrics/processor.json")
@@ -27,9 +29,9 @@ def main() -> int:
     """
     ours = json.loads(EVALUATION.read_text(encoding="utf-8"))
     committed = _committed(EVALUATION)
-    print(table(ours, committed))
+    print(table(ours, json.loads(committed) if committed else None))
     print(f"\nFigures: {FIGURES}/ (learning_curves.png, reconstructions.png, latent_plane.png, ...)")
-    verdict, status = _verdict(ours, committed)
+    verdict, status = _verdict(committed)
     print(verdict)
     return status
 
@@ -52,7 +54,7 @@ def table(ours: Mapping[str, Any], committed: Mapping[str, Any] | None) -> str:
     return "\n".join(lines)
 
 
-def _verdict(ours: Mapping[str, Any], committed: Mapping[str, Any] | None) -> tuple[str, int]:
+def _verdict(committed: bytes | None) -> tuple[str, int]:
     if committed is None:
         return f"No committed results to compare with ({_git_refusal()}).", 0
     if not _git("status", "--porcelain", "--", *RESULTS):
@@ -63,31 +65,31 @@ def _verdict(ours: Mapping[str, Any], committed: Mapping[str, Any] | None) -> tu
             f"Changed since the commit: {', '.join(changed)}. What that did: `dvc metrics diff`, `dvc plots diff`.",
             0,
         )
-    largest = largest_difference(ours, committed)
-    agree = largest <= TOLERANCE_NATS
+    words, beyond = held_against({str(EVALUATION): EVALUATION.read_bytes()}, {str(EVALUATION): committed})
     return (
-        f"The results differ in bytes from the commit's and {'agree' if agree else 'DO NOT agree'} "
-        f"within {TOLERANCE_NATS:g} nats: the largest difference of a metric is {largest:g}.\n"
-        f"{_classes()}\n`{RESTORE}` brings the committed files back.",
-        0 if agree else 1,
+        f"The results differ in bytes from the commit's and {'DO NOT agree' if beyond else 'agree'} within tolerance. "
+        f"Most by it differs {words}.\n{_classes()}\n`{RESTORE}` brings the committed files back.",
+        int(beyond),
     )
 
 
 def _classes() -> str:
-    here, there = json.loads(PROCESSOR.read_text(encoding="utf-8")), _committed(PROCESSOR)
+    here, there = (json.loads(content or "{}") for content in (PROCESSOR.read_bytes(), _committed(PROCESSOR)))
     if here == there:
         return f"Both were made on the processor class {_words(here)}."
-    return f"Processor class here: {_words(here)}; of the commit: {_words(there or {})}."
+    return f"Processor class here: {_words(here)}; of the commit: {_words(there)}."
 
 
 def _words(processor: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in processor.items())
 
 
-def _committed(path: Path) -> Any:
-    """Content of a JSON file in the commit, or None if there is no such file or no commit."""
-    text = _git("show", f"HEAD:./{path}")
-    return json.loads(text) if text else None
+def _committed(path: Path) -> bytes | None:
+    """Content of a file in the commit, or None if there is no such file or no commit."""
+    try:
+        return resolve("HEAD").read(path)
+    except StageError:
+        return None
 
 
 def _git_refusal() -> str:

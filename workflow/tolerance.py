@@ -1,17 +1,85 @@
-"""The one place that says how far the metrics of two processor classes may lie apart.
+"""The one place that says how far the results of two processor classes may lie apart.
 
-Another instruction set rounds otherwise, and training amplifies rounding; so bytes differ, and metrics by a
-little. What is tolerated is a small multiple of the largest difference ever measured between instruction sets
-on equal code, parameters and data, never the error over images, which is about another question.
+Another instruction set rounds otherwise, and training amplifies rounding; so bytes differ, and results by a little.
+What is tolerated of a quantity is a small multiple of the largest difference ever measured between instruction sets and
+thread counts on equal code, parameters and data (`make portability`), never the error over images, which is about
+another question.
 """
 
+import json
+import math
 from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-#: Largest difference of a mean metric between runs under different instruction sets: docs/reproducibility.md.
-LARGEST_MEASURED_NATS = 1.588
-MULTIPLE = 2
-TOLERANCE_NATS = MULTIPLE * LARGEST_MEASURED_NATS
+from workflow.distances import distances
+
+#: What `make portability` measured: largest difference by file and quantity.
+MEASURED = Path(__file__).with_name("tolerance.json")
+
+MULTIPLE = 3
+
+#: Ends of the names of errors.
+_ERRORS = ("se", "mc", "bias")
+
+#: Files that say on what machine and from which bytes the others were made: on another machine they say another thing.
+_STATING = ("metrics/processor.json", "metrics/provenance/")
+_MANIFEST = "sha256.json"
+
+
+def tolerated(path: str, quantity: str) -> float:
+    """Largest difference of a quantity of a file that is tolerated, in its own unit; 0 where none was ever measured.
+
+    Quantities of one unit in a file share the largest of theirs: each was measured a few times only.
+    """
+    measured = _measured().get(path, {})
+    if quantity not in measured:
+        return 0.0
+    return MULTIPLE * max(value for name, value in measured.items() if _unit(name) == _unit(quantity))
+
+
+def _unit(quantity: str) -> str:
+    """The end of a name: `nats`, `accuracy`, and for errors `nats_se`."""
+    parts = quantity.split("_")
+    return "_".join(parts[-2:] if parts[-1] in _ERRORS else parts[-1:])
+
+
+@cache
+def _measured() -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = json.loads(MEASURED.read_text(encoding="utf-8"))["largest"]
+    return found
+
+
+def states_origin(path: str) -> bool:
+    """Whether a file only says where others come from."""
+    return path.startswith(_STATING) or path.endswith(_MANIFEST)
+
+
+def held_against(ours: Mapping[str, bytes], theirs: Mapping[str, bytes]) -> tuple[str, bool]:
+    """What of some files differs most by what is tolerated, in words, and whether anything is beyond that.
+
+    Args:
+        ours: Contents by path.
+        theirs: Likewise.
+    """
+    if ours.keys() != theirs.keys():
+        return f"other files: {', '.join(sorted(ours.keys() ^ theirs.keys()))}", True
+    ratios = list(_ratios(ours, theirs))
+    if not ratios:
+        return "it says on what machine and from which bytes the others were made", False
+    ratio, words = max(ratios)
+    return words, ratio > 1
+
+
+def _ratios(ours: Mapping[str, bytes], theirs: Mapping[str, bytes]) -> Iterator[tuple[float, str]]:
+    """Of each quantity, how many times what is tolerated it differs by, and that in words."""
+    for path, content in ours.items():
+        if not states_origin(path):
+            for quantity, distance in distances(path, content, theirs[path]).items():
+                bound = tolerated(path, quantity)
+                ratio = distance / bound if bound else (math.inf if distance else 0.0)
+                yield ratio, f"{path}: {quantity} by {distance:.3g}, tolerated {bound:.3g}"
 
 
 def flatten(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
@@ -22,15 +90,3 @@ def flatten(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield from flatten(value, f"{name}.")
         else:
             yield name, float(value)
-
-
-def largest_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> float:
-    """Largest absolute difference of a mean in nats between two evaluations; other figures are not compared.
-
-    Raises:
-        ValueError: If the evaluations do not have the same metrics.
-    """
-    left, right = dict(flatten(ours)), dict(flatten(theirs))
-    if left.keys() != right.keys():
-        raise ValueError(f"metrics differ: {', '.join(sorted(left.keys() ^ right.keys()))}")
-    return max(abs(left[name] - right[name]) for name in left if name.endswith("_nats"))

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import itables
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.errors import StageError
 from vae.plots import CLASS_COLOURS
@@ -19,6 +18,7 @@ from workflow.report.pictures import figure, sprite
 from workflow.report.sides import origin, provenance, why_missing
 from workflow.revisions import Revision
 from workflow.tables import name_of, nats, sentence, signed
+from workflow.templates import pages_in
 
 _FOLDER = Path(__file__).parent
 
@@ -50,13 +50,7 @@ def render(head: Revision, base: Revision | None) -> str:
     sides = [head] if base is None else [base, head]
     for side in sides:
         side.require("metrics/evaluation.json")
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = pages_in(_FOLDER)
     environment.filters |= {"shown": tables.shown, "nats": nats, "signed": signed, "name_of": name_of}
     comparison, refusal = _comparison(sides)
     explorers, images = _explorers(sides)

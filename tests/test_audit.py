@@ -1,0 +1,448 @@
+"""Audits of true and of tampered commits of the slice; signatures, by the signing library and by OpenSSL."""
+
+import base64
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from hashlib import md5, sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from conftest import Project, run_steps
+from google.protobuf import json_format
+from in_toto_attestation.predicates.provenance.v1.provenance_pb2 import Provenance
+from in_toto_attestation.v1.statement_pb2 import Statement
+from ruamel.yaml import YAML
+
+AUDIT = (sys.executable, "-m", "workflow.audit")
+VERIFY = (sys.executable, "-m", "workflow.audit.verify")
+
+
+def audit(project: Project, *options: str) -> tuple[int, str, dict[str, Any]]:
+    """Exit status, what was said, and the annotations of the record, of an audit of HEAD."""
+    done = project.run(*AUDIT, *options, "--output", "audits/it")
+    path = project.folder / "audits/it/audit.json"
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    found = content["predicate"]["runDetails"]["byproducts"][0]["annotations"] if content else {}
+    return done.returncode, done.stdout + done.stderr, found
+
+
+def hex_md5(content: bytes) -> str:
+    return md5(content, usedforsecurity=False).hexdigest()
+
+
+def replace(project: Project, path: str, *pairs: tuple[str, str]) -> None:
+    """Replaces texts, each of which has to be there, in a file."""
+    file = project.folder / path
+    text = file.read_text(encoding="utf-8")
+    for before, after in pairs:
+        assert before in text, before
+        text = text.replace(before, after)
+    file.write_text(text, encoding="utf-8")
+
+
+def forge(project: Project, path: str, content: bytes, *, provenance: bool = False) -> None:
+    """Replaces a git-tracked file with its entries of dvc.lock and, if asked, of every stage's provenance."""
+    file = project.folder / path
+    before = file.read_bytes()
+    file.write_bytes(content)
+    replace(project, "dvc.lock", (hex_md5(before), hex_md5(content)))
+    old, new = sha256(before).hexdigest(), sha256(content).hexdigest()
+    for record in sorted((project.folder / "metrics/provenance").glob("*.json")) if provenance else []:
+        text = record.read_bytes()
+        if old.encode() in text:
+            forge(project, f"metrics/provenance/{record.name}", text.replace(old.encode(), new.encode()))
+
+
+def moved(project: Project, path: str, keys: tuple[str, ...], by: float) -> bytes:
+    """The content of a JSON file with one number moved."""
+    content = json.loads((project.folder / path).read_text(encoding="utf-8"))
+    part = content
+    for key in keys[:-1]:
+        part = part[key]
+    part[keys[-1]] = round(part[keys[-1]] + by, 6)
+    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
+
+
+NLL = ("test", "binarised", "nll_nats")
+
+
+def edited_metric(project: Project) -> None:
+    content = moved(project, "metrics/evaluation.json", NLL, -0.1)
+    (project.folder / "metrics/evaluation.json").write_bytes(content)
+
+
+def edited_metric_and_its_lock(project: Project) -> None:
+    forge(project, "metrics/evaluation.json", moved(project, "metrics/evaluation.json", NLL, -0.1))
+
+
+def edited_metric_and_all_that_states_it(project: Project) -> None:
+    forge(project, "metrics/evaluation.json", moved(project, "metrics/evaluation.json", NLL, -0.1), provenance=True)
+
+
+def edited_class(project: Project) -> None:
+    table = (project.folder / "metrics/per_class.csv").read_text(encoding="utf-8")
+    row = next(line for line in table.splitlines() if line.startswith("test,binarised,Bag,"))
+    cells = row.split(",")
+    cells[-2] = f"{float(cells[-2]) - 0.1:.6g}"
+    forge(project, "metrics/per_class.csv", table.replace(row, ",".join(cells)).encode(), provenance=True)
+
+
+def edited_figure(project: Project) -> None:
+    path = project.folder / "metrics/figures/samples.png"
+    shutil.copyfile(path.with_name("reconstructions.png"), path)
+
+
+def changed_parameter(project: Project) -> None:
+    project.set_params({"train": {"learning_rate": 0.002}})
+
+
+def changed_source(project: Project) -> None:
+    with (project.folder / "vae/statistics.py").open("a", encoding="utf-8") as source:
+        source.write("\n# changed\n")
+
+
+def source_edited_while_its_stage_ran(project: Project) -> None:
+    """DVC hashes sources after the stage, so that its lock has the edited one."""
+    content = (project.folder / "vae/statistics.py").read_bytes()
+    forge(project, "vae/statistics.py", content + b"\n# edited\n")
+
+
+def replaced_data(project: Project, folder: str, name: str, content: bytes) -> None:
+    """Replaces a file of an output in the cache, with every entry of the lock."""
+    path = project.folder / folder / name
+    listing = json.loads((cached(project, lock_md5(project, folder))).read_bytes())
+    path.unlink()
+    path.write_bytes(content)
+    entry = next(entry for entry in listing if entry["relpath"] == name)
+    entry["md5"] = hex_md5(content)
+    text = json.dumps(listing, sort_keys=True).encode()
+    for made, digest in ((content, hex_md5(content)), (text, f"{hex_md5(text)}.dir")):
+        cached(project, digest).parent.mkdir(exist_ok=True)
+        cached(project, digest).write_bytes(made)
+    replace(project, "dvc.lock", (lock_md5(project, folder), f"{hex_md5(text)}.dir"))
+
+
+def lock_md5(project: Project, path: str) -> str:
+    lock = YAML(typ="safe", pure=True).load(project.folder / "dvc.lock")
+    return next(out["md5"] for stage in lock["stages"].values() for out in stage["outs"] if out["path"] == path)
+
+
+def cached(project: Project, digest: str) -> Path:
+    return project.folder / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
+
+
+def replaced_weights(project: Project) -> None:
+    content = (project.folder / "data/model/encoder.weights.h5").read_bytes()
+    replaced_data(project, "data/model", "encoder.weights.h5", content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def replaced_array(project: Project) -> None:
+    path = project.folder / "data/prepared/train/images.npy"
+    images = np.load(path)
+    images[0] = 1 - images[0]
+    np.save(project.folder / "array.npy", images)
+    replaced_data(project, "data/prepared/train", "images.npy", (project.folder / "array.npy").read_bytes())
+    (project.folder / "array.npy").unlink()
+
+
+def damaged_cache(project: Project) -> None:
+    listing = json.loads(cached(project, lock_md5(project, "data/model")).read_bytes())
+    file = cached(project, listing[0]["md5"])
+    file.chmod(0o644)
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def file_of_another_form(project: Project) -> None:
+    forge(project, "metrics/per_image.npz", b"no arrays", provenance=True)
+
+
+def conflict_left_in_the_lock(project: Project) -> None:
+    replace(project, "dvc.lock", ("stages:\n", "stages:\n<<<<<<< HEAD\n=======\n>>>>>>> other\n"))
+
+
+def half_of_another_lock(project: Project) -> None:
+    """A merge that took the entry of what `train` wrote from another branch."""
+    text = (project.folder / "dvc.lock").read_text(encoding="utf-8")
+    before, train, rest = text.partition("  train:\n")
+    rest = rest.replace(lock_md5(project, "data/model"), f"{'0' * 32}.dir", 1)
+    (project.folder / "dvc.lock").write_text(before + train + rest, encoding="utf-8")
+
+
+def edited_environment(project: Project) -> None:
+    path = project.folder / "requirements/runtime.txt"
+    line = next(line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("numpy=="))
+    replace(project, "requirements/runtime.txt", (line, "numpy==1.0.0 \\"))
+
+
+TAMPERED: Mapping[str, tuple[Callable[[Project], None], str, str]] = {
+    "an edited metric": (edited_metric, "results", "metrics/evaluation.json"),
+    "a metric and its entry of the lock": (edited_metric_and_its_lock, "provenance", "metrics/evaluation.json"),
+    "a metric and all that states it": (
+        edited_metric_and_all_that_states_it,
+        "figures",
+        "metrics/evaluation.json test.binarised.nll_nats",
+    ),
+    "a class and all that states it": (
+        edited_class,
+        "figures",
+        "metrics/per_class.csv test.binarised.Bag.nll_nats",
+    ),
+    "losses that are none": (file_of_another_form, "figures", "figures"),
+    "an edited figure": (edited_figure, "results", "metrics/figures"),
+    "a parameter changed without a run": (changed_parameter, "causes", "params.yaml"),
+    "a source changed without a run": (changed_source, "causes", "vae/statistics.py"),
+    "a source edited while its stage ran": (source_edited_while_its_stage_ran, "provenance", "vae/statistics.py"),
+    "weights replaced": (replaced_weights, "provenance", "data/model/encoder.weights.h5"),
+    "an array of the data replaced": (replaced_array, "provenance", "data/prepared/train/images.npy"),
+    "an object of the cache damaged": (damaged_cache, "cache", "data/model/"),
+    "a conflict left in the lock": (conflict_left_in_the_lock, "lock", "dvc.lock"),
+    "half of another branch's lock": (half_of_another_lock, "lock", "data/model"),
+    "the lock of the environment edited": (edited_environment, "environment", "numeric.txt"),
+}
+
+
+@pytest.mark.parametrize(("tamper", "check", "subject"), TAMPERED.values(), ids=TAMPERED)
+def test_tampering_is_found_without_training(
+    project: Project, tamper: Callable[[Project], None], check: str, subject: str
+) -> None:
+    tamper(project)
+    if project.run("git", "status", "--porcelain").stdout:
+        project.commit("Tampered")
+    status, said, found = audit(project, "--quick")
+    assert status == 1, said
+    assert found["verdict"] == "differs"
+    assert any(one["check"] == check and one["subject"].startswith(subject) for one in found["findings"]), said
+    page = (project.folder / "audits/it/audit.html").read_text(encoding="utf-8")
+    assert subject in page
+    assert project.run("git", "status", "--porcelain").stdout == ""
+
+
+@pytest.mark.parametrize("revision", ["HEAD", "workspace"])
+def test_a_true_commit_is_consistent(project: Project, revision: str) -> None:
+    status, said, found = audit(project, revision, "--quick")
+    assert (status, found["verdict"], found["findings"]) == (0, "consistent", []), said
+    assert set(found["looked_at"]) == {
+        "lock", "results", "causes", "provenance", "figures", "data", "environment", "cache",
+    }  # fmt: skip
+
+
+def test_a_pack_that_was_altered_is_found(project: Project) -> None:
+    (project.folder / "pack.tar.gz").write_bytes(b"no pack")
+    project.commit("A pack")
+    status, said, found = audit(project, "--quick", "--pack", "pack.tar.gz")
+    assert status == 1
+    assert [one["check"] for one in found["findings"]] == ["pack"], said
+
+
+def test_the_pipeline_run_anew_refutes_a_forgery_in_which_everything_agrees(project: Project) -> None:
+    """The record of what `baseline` found follows from nothing else in the commit."""
+    path = "metrics/baseline.json"
+    forge(project, path, moved(project, path, ("linear_probe", "test_accuracy"), 0.01), provenance=True)
+    project.commit("A better baseline")
+    assert audit(project, "--quick")[0] == 0
+    files = project.files()
+    status, said, found = audit(project)
+    assert status == 1, said
+    verdicts = {one["path"]: one["verdict"] for one in found["outputs"]}
+    differing = {name for name, verdict in verdicts.items() if verdict == "differs"}
+    assert path in differing
+    assert differing <= {path, "metrics/provenance/baseline.json"}
+    assert verdicts["data/model"] == "identical"
+    assert {name for name in project.files() - files if not name.startswith("audits/")} == set()
+
+
+def test_the_weekly_audit_goes_on_where_one_was_killed_and_finds_the_true_commit_identical(checkout: Project) -> None:
+    command = [sys.executable, "-m", "workflow.audit", "HEAD"]
+    with subprocess.Popen(
+        command, cwd=checkout.folder, env=checkout.environment(), stdout=subprocess.PIPE, text=True
+    ) as first:
+        assert first.stdout
+        for line in first.stdout:
+            if "Running stage 'evaluate'" in line:
+                kill_tree(first.pid)
+                break
+    steps = run_steps(checkout, "audit-weekly.yml", "audit", {})
+    assert [step.returncode for step in steps] == [0, 0], steps[0].stdout + steps[0].stderr
+    assert "Stage 'train' didn't change, skipping" in steps[0].stdout
+    assert ": identical. The record" in (checkout.folder / "summary.md").read_text(encoding="utf-8")
+    record = json.loads((checkout.folder / "audit/audit.json").read_text(encoding="utf-8"))
+    found = record["predicate"]["runDetails"]["byproducts"][0]["annotations"]
+    assert found["verdict"] == "identical"
+    assert {one["verdict"] for one in found["outputs"]} == {"identical"}
+    assert found["run"]["environment"] == "present"
+    assert set(found["run"]["stages"]) >= {"train", "evaluate", "describe"}
+    assert not list(checkout.folder.glob("state/audit-*"))
+
+
+def kill_tree(pid: int) -> None:
+    """Kills a process and all that it started."""
+    process = psutil.Process(pid)
+    for one in [process, *process.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+
+
+def test_a_failed_weekly_audit_fails_its_job(checkout: Project) -> None:
+    (checkout.folder / "dvc.lock").unlink()
+    checkout.commit("No lock")
+    steps = run_steps(checkout, "audit-weekly.yml", "audit", {})
+    assert steps[0].returncode != 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("workspace",), "the workspace is no commit"),
+        (("no-such-tag",), "revision 'no-such-tag'"),
+        (("--quick", "--preset", "nothing"), "PRESET = 'nothing'"),
+        (("--quick", "--sign", "no.pem"), "KEY = 'no.pem'"),
+        (("--quick", "--pack", "no.tar.gz"), "PACK = 'no.tar.gz'"),
+    ],
+)
+def test_what_cannot_be_audited_is_said(project: Project, options: tuple[str, ...], words: str) -> None:
+    status, said, found = audit(project, *options)
+    assert status == 2
+    assert words in said
+    assert "Traceback" not in said
+    assert not found
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """A private key, its public one, and another's public one, by OpenSSL."""
+    folder = tmp_path_factory.mktemp("keys")
+    for name in ("key", "other"):
+        for command in (
+            ["openssl", "genpkey", "-algorithm", "ed25519", "-out", f"{name}.pem"],
+            ["openssl", "pkey", "-in", f"{name}.pem", "-pubout", "-out", f"{name}.pub"],
+        ):
+            subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return folder / "key.pem", folder / "key.pub", folder / "other.pub"
+
+
+@pytest.fixture(scope="module")
+def signed(finished: Project, keys: tuple[Path, Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project with a signed record in audits/it."""
+    project = finished.copy_to(tmp_path_factory.mktemp("signed") / "project")
+    status, said, _ = audit(project, "--quick", "--sign", str(keys[0]))
+    assert status == 0, said
+    return project
+
+
+def verify(project: Project, key: Path) -> tuple[int, str]:
+    done = project.run(*VERIFY, "audits/it", str(key))
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_signed_record_verifies(signed: Project, keys: tuple[Path, Path, Path]) -> None:
+    status, said = verify(signed, keys[1])
+    assert status == 0, said
+    assert "the signature is the key's" in said
+    assert "not here" not in said
+    assert "verdict on the commit: consistent" in said
+
+
+def test_openssl_verifies_the_signature(signed: Project, keys: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """By the bytes that DSSE signs: type and payload, each with its length."""
+    envelope = json.loads((signed.folder / "audits/it/audit.dsse.json").read_text(encoding="utf-8"))
+    payload, kind = base64.b64decode(envelope["payload"]), envelope["payloadType"]
+    assert payload == (signed.folder / "audits/it/audit.json").read_bytes()
+    (tmp_path / "bytes").write_bytes(b"DSSEv1 %d %s %d %s" % (len(kind), kind.encode(), len(payload), payload))
+    (tmp_path / "signature").write_bytes(base64.b64decode(envelope["signatures"][0]["sig"]))
+    command = ["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", str(keys[1]), "-rawin", "-in", "bytes"]
+    done = subprocess.run([*command, "-sigfile", "signature"], cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_record_is_what_the_schemas_of_in_toto_and_slsa_say(signed: Project) -> None:
+    content = json.loads((signed.folder / "audits/it/audit.json").read_text(encoding="utf-8"))
+    statement = json_format.ParseDict(content, Statement())
+    assert statement.predicate_type == "https://slsa.dev/provenance/v1"
+    json_format.ParseDict(content["predicate"], Provenance())
+    for subject in content["subject"]:
+        file = signed.folder / subject["name"]
+        assert sha256(file.read_bytes()).hexdigest() == subject["digest"]["sha256"], subject["name"]
+    names = {subject["name"] for subject in content["subject"]}
+    assert {"dvc.lock", "metrics/evaluation.json", "data/model/decoder.weights.h5", "data/export/decoder.onnx"} <= names
+
+
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def of_another_key(project: Project, keys: tuple[Path, Path, Path]) -> Path:
+    return keys[2]
+
+
+def byte_of_the_envelope(project: Project, keys: tuple[Path, Path, Path]) -> Path:
+    flip(project.folder / "audits/it/audit.dsse.json", 200)
+    return keys[1]
+
+
+def byte_of_the_record(project: Project, keys: tuple[Path, Path, Path]) -> Path:
+    flip(project.folder / "audits/it/audit.json", 200)
+    return keys[1]
+
+
+def byte_of_the_weights(project: Project, keys: tuple[Path, Path, Path]) -> Path:
+    listing = json.loads(cached(project, lock_md5(project, "data/model")).read_bytes())
+    file = cached(project, next(entry["md5"] for entry in listing if entry["relpath"] == "encoder.weights.h5"))
+    file.chmod(0o644)
+    flip(file, 5000)
+    return keys[1]
+
+
+def no_key(project: Project, keys: tuple[Path, Path, Path]) -> Path:
+    return project.folder / "params.yaml"
+
+
+@pytest.mark.parametrize(
+    ("alter", "words"),
+    [
+        (of_another_key, "the signature is not the key's"),
+        (byte_of_the_envelope, "the signature is not the key's"),
+        (byte_of_the_record, "is not the record that was signed"),
+        (byte_of_the_weights, "data/model/encoder.weights.h5"),
+        (no_key, "holds no public key"),
+    ],
+)
+def test_what_was_altered_after_it_was_signed_is_refused(
+    signed: Project,
+    keys: tuple[Path, Path, Path],
+    tmp_path: Path,
+    alter: Callable[[Project, tuple[Path, Path, Path]], Path],
+    words: str,
+) -> None:
+    project = signed.copy_to(tmp_path / "altered")
+    status, said = verify(project, alter(project, keys))
+    assert status == 1
+    assert words in said
+    assert "Traceback" not in said
+
+
+def test_what_is_not_here_is_told(signed: Project, keys: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    project = signed.copy_to(tmp_path / "bare")
+    shutil.rmtree(project.folder / ".dvc/cache")
+    status, said = verify(project, keys[1])
+    assert status == 0
+    assert "not here, so not proven" in said
+    assert "data/model/encoder.weights.h5" in said
+
+
+def test_no_record_names_the_machine_or_a_secret(project: Project) -> None:
+    secrets = {"XLA_FLAGS": "--xla_dump_to=/home/someone", "AWS_SECRET_ACCESS_KEY": "s3cr3t", "PIP_INDEX_URL": "h0st"}
+    done = project.run(*AUDIT, "--quick", "--output", "audits/it", env=secrets)
+    assert done.returncode == 0, done.stderr
+    host = subprocess.run(["uname", "-n"], capture_output=True, text=True, check=True).stdout.strip()
+    for name in ("audit.json", "audit.html"):
+        text = (project.folder / "audits/it" / name).read_text(encoding="utf-8")
+        assert not [word for word in ("someone", "s3cr3t", "h0st", str(project.folder), f'"{host}"') if word in text]

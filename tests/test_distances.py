@@ -1,0 +1,124 @@
+"""Distances between two versions of a result, against differences made by hand."""
+
+import io
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from workflow import tolerance
+from workflow.distances import distances
+
+
+def as_json(content: object) -> bytes:
+    return json.dumps(content).encode()
+
+
+def as_npz(**arrays: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    return content.getvalue()
+
+
+def test_figures_of_one_name_are_one_quantity_and_the_largest_difference_counts() -> None:
+    ours = {"test": {"nll_nats": 225.0, "units": [28, 30]}, "validation": {"nll_nats": 224.0}, "class": "x"}
+    theirs = {"test": {"nll_nats": 225.25, "units": [28, 35]}, "validation": {"nll_nats": 223.0}, "class": "x"}
+    found = distances("metrics/evaluation.json", as_json(ours), as_json(theirs))
+    assert found == {"nll_nats": 1.0, "units": 5.0, "class": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [({"a": 1.0}, {}), ({"a": [1.0]}, {"a": [1.0, 2.0]}), ({"a": "one"}, {"a": "two"}), ({"a": True}, {"a": False})],
+)
+def test_another_form_is_infinitely_far(ours: object, theirs: object) -> None:
+    assert distances("x.json", as_json(ours), as_json(theirs)) == {"a": math.inf}
+
+
+def test_the_last_of_six_digits_is_rounding() -> None:
+    assert distances("x.json", as_json({"a": 225.913}), as_json({"a": 225.914})) == {"a": 0.0}
+    assert distances("x.json", as_json({"a": 225.913}), as_json({"a": 225.918}))["a"] == pytest.approx(0.005)
+
+
+def test_columns_of_a_table_are_quantities() -> None:
+    ours, theirs = b"class,nats,count\nBag,1.5,3\nCoat,2.5,4\n", b"class,nats,count\nBag,1.0,3\nCoat,2.25,4\n"
+    assert distances("x.csv", ours, theirs) == {"class": 0.0, "nats": 0.5, "count": 0.0}
+    assert distances("x.csv", ours, ours.replace(b"Bag", b"Sack"))["class"] == math.inf
+
+
+def test_arrays_differ_by_the_root_mean_square() -> None:
+    generator = np.random.default_rng(0)
+    one = generator.standard_normal((7, 5)).astype(np.float32)
+    other = one + np.float32(0.25) * (generator.integers(0, 2, (7, 5)) * 2 - 1).astype(np.float32)
+    found = distances("x.npz", as_npz(a=one, b=np.arange(3)), as_npz(a=other, b=np.arange(3)))
+    assert found["a"] == pytest.approx(0.25, rel=1e-5)
+    assert found["b"] == 0.0
+    assert distances("x.npz", as_npz(b=np.arange(3)), as_npz(b=np.arange(1, 4))) == {"b": math.inf}
+    assert distances("x.npz", as_npz(a=one), as_npz(a=one[:6])) == {"a": math.inf}
+
+
+def test_pictures_differ_by_the_root_mean_square_of_gray(tmp_path: Path) -> None:
+    contents = []
+    for level in (100, 151):
+        Image.new("L", (4, 3), level).save(tmp_path / "x.png")
+        contents.append((tmp_path / "x.png").read_bytes())
+    assert distances("x.png", *contents)["gray"] == pytest.approx(51 / 255)
+
+
+def test_weights_differ_by_the_root_mean_square_of_all(tmp_path: Path) -> None:
+    contents = []
+    for shift in (0.0, 0.5):
+        with h5py.File(tmp_path / "x.h5", "w") as file:
+            file["layer/kernel"] = np.zeros((2, 3), np.float32) + np.float32(shift)
+            file["layer/bias"] = np.zeros(6, np.float32)
+        contents.append((tmp_path / "x.h5").read_bytes())
+    assert distances("x.h5", *contents)["weights"] == pytest.approx(0.5 / math.sqrt(2))
+
+
+def test_texts_have_to_have_the_same_words_but_not_the_same_numbers() -> None:
+    ours = b"NLL 225.91 after epoch 62; sha256 " + b"a" * 64
+    assert distances("x.md", ours, b"NLL 225.95 after epoch 62; sha256 " + b"b" * 64) == {"words": 0.0}
+    assert distances("x.md", ours, ours.replace(b"epoch", b"step")) == {"words": math.inf}
+
+
+def test_what_has_no_quantities_has_to_have_the_same_bytes() -> None:
+    assert distances("x.onnx", b"one", b"one") == {"bytes": 0.0}
+    assert distances("x.onnx", b"one", b"two") == {"bytes": math.inf}
+
+
+@pytest.fixture
+def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Of one quantity a difference of 0.5 was measured."""
+    path = tmp_path / "tolerance.json"
+    path.write_bytes(
+        as_json({"largest": {"metrics/x.json": {"a": 0.5, "b_nats": 0.25, "c_nats": 0.125, "c_nats_se": 2.0}}})
+    )
+    monkeypatch.setattr(tolerance, "MEASURED", path)
+    tolerance._measured.cache_clear()
+    yield
+    tolerance._measured.cache_clear()
+
+
+@pytest.mark.usefixtures("measured")
+def test_a_small_multiple_of_what_was_measured_is_tolerated_and_nothing_else() -> None:
+    assert tolerance.tolerated("metrics/x.json", "a") == tolerance.MULTIPLE * 0.5
+    assert tolerance.tolerated("metrics/x.json", "c_nats") == tolerance.MULTIPLE * 0.25  # that of the same unit
+    assert 1 < tolerance.MULTIPLE <= 5
+    zero = {"metrics/x.json": as_json({"a": 0.0, "b": 1.0})}
+    for shift, beyond in ((1.4, False), (1.6, True)):
+        words, found = tolerance.held_against(zero, {"metrics/x.json": as_json({"a": shift, "b": 1.0})})
+        assert found == beyond
+        assert words == f"metrics/x.json: a by {shift}, tolerated 1.5"
+    assert tolerance.held_against(zero, {"metrics/x.json": as_json({"a": 0.0, "b": 1.1})})[1]
+    assert tolerance.held_against(zero, {"metrics/y.json": as_json({"a": 0.0, "b": 1.0})})[1]
+
+
+def test_what_only_says_where_results_come_from_is_not_held_against_anything() -> None:
+    words, beyond = tolerance.held_against({"metrics/processor.json": b"{}"}, {"metrics/processor.json": b"[]"})
+    assert not beyond
+    assert "on what machine" in words

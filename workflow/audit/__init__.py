@@ -1,0 +1,1 @@
+"""Whether a commit's numbers are true: checks that need no training, and the whole pipeline run anew."""

@@ -1,0 +1,187 @@
+"""`make audit REV=v1.0`: proves, or refutes, that a commit's numbers follow from its code, parameters and data.
+
+--quick looks at all that needs no training. Without it the whole pipeline is run anew in a clean folder.
+"""
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pipeline.environment import LOCK_FILE
+from pipeline.errors import StageError
+from pipeline.files import atomic
+from pipeline.stage import INTERRUPTED
+from vae.fashion_mnist import SHA256
+from workflow.audit.checkout import checkout
+from workflow.audit.findings import CACHE, COMMIT, PACK, RERUN, WORKSPACE, Finding
+from workflow.audit.machine import machine, packages
+from workflow.audit.outcomes import Outcome, outcomes
+from workflow.audit.page import page
+from workflow.audit.preset import preset_outcomes, require_recorded
+from workflow.audit.provenance import FOLDER, cache_findings, recorded_outputs, records_of
+from workflow.audit.quick import quick_findings, readable
+from workflow.audit.rerun import Run, rerun
+from workflow.audit.signing import signed, signer_of
+from workflow.audit.statement import serialised, statement
+from workflow.audit.verdict import Audit
+from workflow.lock import LOCK
+from workflow.pack import cache_folder, held_bytes, held_outputs, read_pack
+from workflow.revisions import Revision, resolve
+
+#: Exit status of a commit that could not be audited.
+FAILED = 2
+
+AUDITS = Path("audits")
+RECORD, PAGE, ENVELOPE = "audit.json", "audit.html", "audit.dsse.json"
+
+_PROCESSOR = "metrics/processor.json"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Audits, and writes the record and the page.
+
+    Returns:
+        0 if all is identical or, with a note, within tolerance (then 1 with `--strict`); 1 if anything differs; 2 with
+        a sentence if the commit could not be audited; 130 if interrupted.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        signer = signer_of(options.sign) if options.sign else None
+        revision = resolve(options.revision)
+        found = audit(revision, quick=options.quick, preset=options.preset, pack=options.pack)
+        record = serialised(statement(found))
+        name = "-".join([found.commit[:9] or "workspace", *([found.preset] if found.preset else [])])
+        output = options.output or AUDITS / (f"{name}-quick" if options.quick else name)
+        with atomic(output) as partial:
+            partial.mkdir()
+            (partial / RECORD).write_bytes(record)
+            (partial / PAGE).write_text(page(found), encoding="utf-8")
+            if signer:
+                (partial / ENVELOPE).write_bytes(signed(record, signer))
+    except StageError as error:
+        print(f"audit: could not be audited: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("audit: interrupted; the same command goes on with it", file=sys.stderr)
+        return INTERRUPTED
+    for said in found.sentences:
+        print(f"audit: {said}")
+    print(f"audit: {found.label}: {found.verdict}. The record: {output / RECORD}; the page: {output / PAGE}")
+    return found.status(strict=options.strict)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m workflow.audit", allow_abbrev=False)
+    parser.add_argument("revision", metavar="REV", nargs="?", default="HEAD", help="commit, branch, tag, experiment")
+    parser.add_argument("--quick", action="store_true", help="only what needs no training; REV may be workspace")
+    parser.add_argument("--preset", metavar="NAME", help="run a preset, and hold it against presets/NAME.json")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 if bytes differ, though within tolerance")
+    parser.add_argument("--sign", type=Path, metavar="KEY", help="private key, PEM, that signs the record")
+    parser.add_argument("--pack", type=Path, metavar="FILE", help="look at this pack of a release too")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help=f"for record and page; default: {AUDITS}/COMMIT")
+    return parser
+
+
+def audit(revision: Revision, *, quick: bool, preset: str | None, pack: Path | None) -> Audit:
+    """What an audit of a revision finds.
+
+    Raises:
+        StageError: If it could not be audited.
+    """
+    if revision.commit is None and not quick:
+        raise StageError("the workspace is no commit, so nobody can run it anew: commit it first, or use --quick")
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    if preset:
+        require_recorded(revision, preset)
+    findings, looked_at = _look(revision, pack)
+    run: Run | None = None
+    found: list[Outcome] = []
+    classes: dict[str, object] = {}
+    if not quick and readable(revision):
+        run, found, classes = _run(revision, preset)
+        looked_at["rerun"] = [RERUN]
+    return Audit(
+        label=revision.label,
+        commit=revision.commit or "",
+        preset=preset,
+        started=run.started if run else started,
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        findings=findings,
+        looked_at=looked_at,
+        outcomes=found,
+        run=run,
+        subjects=_subjects(revision),
+        materials=_materials(revision),
+        machine=machine(),
+        packages=packages(),
+        classes=classes,
+    )
+
+
+def _look(revision: Revision, pack: Path | None) -> tuple[list[Finding], dict[str, list[str]]]:
+    """What needs no training: the findings, and where each check looked."""
+    if revision.commit is None:
+        findings, place = quick_findings(revision, Path()), WORKSPACE
+    else:
+        with TemporaryDirectory(prefix="fashion-vae-") as folder, checkout(revision, Path(folder) / "audit") as clean:
+            findings, place = quick_findings(revision, clean.project), COMMIT
+    names = ("lock", "results", "causes", "provenance", "figures", "data", "environment")
+    looked_at = {name: [place] for name in names}
+    if readable(revision):
+        in_cache, seen = cache_findings(revision, cache_folder())
+        findings += in_cache
+        if seen:
+            looked_at["provenance"].append(CACHE)
+            looked_at["cache"] = [CACHE]
+        if pack:
+            findings += _pack_findings(revision, pack)
+            looked_at["pack"] = [PACK]
+    return findings, looked_at
+
+
+def _pack_findings(revision: Revision, pack: Path) -> list[Finding]:
+    try:
+        with TemporaryDirectory(prefix="fashion-vae-") as folder, pack.open("rb") as source:
+            read_pack(source, Path(folder), held_outputs(revision), held_bytes(revision))
+    except StageError as error:
+        return [Finding("pack", PACK, pack.name, str(error))]
+    except OSError as error:
+        raise StageError(f"PACK = {str(pack)!r} cannot be read ({error}); expected a pack of `make release`") from error
+    return []
+
+
+def _run(revision: Revision, preset: str | None) -> tuple[Run, list[Outcome], dict[str, object]]:
+    """Runs the pipeline anew; how, the verdicts, and the classes of processor."""
+    name = "-".join(["audit", str(revision.commit)[:12], *([preset] if preset else [])])
+    with checkout(revision, Path("state") / name) as clean:
+        run = rerun(revision, clean, preset)
+        made = Revision("run anew", None, clean.project)
+        classes = {"commit": _class(revision), "run anew": _class(made)}
+        if preset:
+            return run, preset_outcomes(revision, made, preset), classes
+        same = classes["commit"] == classes["run anew"]
+        return run, outcomes(revision, made, cache_folder(), same_class=same), classes
+
+
+def _class(revision: Revision) -> object:
+    return revision.read_json(_PROCESSOR) if revision.read(_PROCESSOR) is not None else {}
+
+
+def _subjects(revision: Revision) -> dict[str, str]:
+    """sha256 by path of dvc.lock, the records of the stages, and what these say that the stages wrote."""
+    own = [LOCK, *sorted(revision.hashes(FOLDER))]
+    found = {path: hashlib.sha256(content).hexdigest() for path in own if (content := revision.read(path)) is not None}
+    return found | (recorded_outputs(records_of(revision)) if readable(revision) else {})
+
+
+def _materials(revision: Revision) -> Mapping[str, str]:
+    lock = hashlib.sha256(revision.require(LOCK_FILE)).hexdigest()
+    return {str(LOCK_FILE): lock, **{f"fashion_mnist/{name}": digest for name, digest in SHA256.items()}}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,114 @@
+"""A clean folder with a commit's files and nothing else: no results, no cache, no settings of the user's."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.environment import LOCK_FILE, NUMERIC_FILE, read_numeric, running_python
+from pipeline.errors import StageError
+from workflow.audit.machine import kernel_flags
+from workflow.lock import LOCK, outputs
+from workflow.revisions import Revision
+
+#: Files that say which environment a commit runs in.
+_ENVIRONMENT = (LOCK_FILE, Path("requirements/build.txt"))
+
+#: Variables that would bring in what is not the commit's, or paths.
+_FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "XLA_FLAGS")
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A commit's files in a folder of their own.
+
+    Attributes:
+        project: Where they lie.
+        settings: An empty folder, in which DVC looks for settings and keeps what it remembers of paths.
+    """
+
+    project: Path
+    settings: Path
+
+    def environment(self, programs: Path) -> dict[str, str]:
+        """Variables for the commit's programs, those of the folder `programs` first."""
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in _FOREIGN and not name.startswith(("DVC_", "GIT_"))
+        }
+        settings = str(self.settings)
+        own = {"DVC_GLOBAL_CONFIG_DIR": settings, "DVC_SYSTEM_CONFIG_DIR": settings, "DVC_SITE_CACHE_DIR": settings}
+        path = f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+        flags = {"XLA_FLAGS": kernel_flags()} if kernel_flags() else {}
+        return {**kept, **own, **flags, "DVC_NO_ANALYTICS": "1", "PYTHONDONTWRITEBYTECODE": "1", "PATH": path}
+
+    def run(self, *command: str, programs: Path) -> None:
+        """Runs a command of the commit, which says what it has to say.
+
+        Raises:
+            StageError: If it fails.
+        """
+        done = subprocess.run(command, cwd=self.project, env=self.environment(programs), check=False)
+        if done.returncode:
+            raise StageError(f"`{' '.join(command)}` of the commit failed with status {done.returncode}, see above")
+
+
+@contextmanager
+def checkout(revision: Revision, folder: Path) -> Iterator[Checkout]:
+    """A commit's files in `folder`, which goes when the block succeeds; after an interruption they stay to go on with.
+
+    Raises:
+        StageError: If git cannot check it out.
+    """
+    whole = folder / "whole"
+    if not whole.is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "settings").mkdir(parents=True)
+        clone = folder / "clone"
+        _git("clone", "--quiet", "--shared", "--no-checkout", _top(), str(clone))
+        _git("-C", str(clone), "checkout", "--quiet", "--detach", str(revision.commit))
+        whole.touch()
+    yield Checkout(folder / "clone" / _prefix(), folder / "settings")
+    shutil.rmtree(folder)
+
+
+def remove_results(revision: Revision, project: Path) -> None:
+    """Removes what the commit's pipeline wrote, so that nothing of it can pass for made anew."""
+    for path in [LOCK, *outputs(revision)]:
+        target = project / path
+        if target.is_dir():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+
+
+def other_environment(project: Path) -> str:
+    """How the environment that a commit states differs from the running one; empty if it does not."""
+    differing = [
+        str(path)
+        for path in _ENVIRONMENT
+        if not (project / path).is_file() or (project / path).read_bytes() != path.read_bytes()
+    ]
+    stated = read_numeric(project / NUMERIC_FILE).get("python", "none")
+    if stated != running_python():
+        differing.append(f"Python {stated}, not {running_python()}")
+    return ", ".join(differing)
+
+
+def _top() -> str:
+    return _git("rev-parse", "--show-toplevel")
+
+
+def _prefix() -> str:
+    return _git("rev-parse", "--show-prefix")
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise StageError(f"`git {' '.join(arguments)}` failed: {done.stderr.strip()}")
+    return done.stdout.strip()

@@ -1,0 +1,89 @@
+"""What an audit looks for, where it looks, and what it found."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+#: Places that are looked at.
+COMMIT, WORKSPACE, CACHE, PACK, RERUN = "commit", "workspace", "cache", "release pack", "run anew"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it has to be.
+
+    Attributes:
+        check: Name of the check that found it, one of `CHECKS`.
+        place: Where it was seen.
+        subject: The file, output or parameter.
+        words: What is wrong with it.
+    """
+
+    check: str
+    place: str
+    subject: str
+    words: str
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.words} ({self.place})"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that is looked at, for the table of an audit.
+
+    Attributes:
+        words: What has to hold.
+        finds: The tampering that breaks it.
+        places: Where it is looked for.
+    """
+
+    words: str
+    finds: str
+    places: Sequence[str]
+
+
+CHECKS: Mapping[str, Check] = {
+    "lock": Check(
+        "dvc.lock can be read, has the stages and commands of dvc.yaml, and states one hash of each file",
+        "a lock out of a bad merge, an entry of the lock edited",
+        (COMMIT, WORKSPACE),
+    ),
+    "results": Check(
+        "each result in git has the hash that dvc.lock states",
+        "an edited metric, an edited figure",
+        (COMMIT, WORKSPACE),
+    ),
+    "causes": Check(
+        "sources, parameters and versions are those that dvc.lock states",
+        "a parameter or a source changed without a run, a lock of the environment edited",
+        (COMMIT, WORKSPACE),
+    ),
+    "provenance": Check(
+        "what each stage recorded of its sources, parameters, inputs and outputs agrees with the files and with the "
+        "stages before it",
+        "a source edited while its stage ran, weights or data replaced, a result edited with its entry of the lock",
+        (COMMIT, WORKSPACE, CACHE),
+    ),
+    "figures": Check(
+        "the metrics follow from metrics/per_image.npz",
+        "a metric edited with its entry of the lock and its provenance",
+        (COMMIT, WORKSPACE),
+    ),
+    "data": Check("the data are the published ones, by sha256", "another data set", (COMMIT, WORKSPACE)),
+    "environment": Check(
+        "numeric.txt has the versions of requirements/runtime.txt",
+        "a lock of the environment edited",
+        (COMMIT, WORKSPACE),
+    ),
+    "cache": Check(
+        "what DVC's cache holds of this commit has the hash that names it",
+        "weights or data replaced, in the cache",
+        (CACHE,),
+    ),
+    "pack": Check("a pack holds this commit's outputs", "weights or data replaced, in a pack", (PACK,)),
+    "rerun": Check(
+        "the pipeline, run anew from the data on, gives the committed bytes",
+        "all of these, however consistently the files were changed",
+        (RERUN,),
+    ),
+}

@@ -1,0 +1,72 @@
+"""What an audit ran on: nothing that names a machine, a person or a place."""
+
+import hashlib
+import os
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import PurePosixPath
+from typing import Any
+
+from pipeline.processor import instruction_set, processor_name
+
+#: Variables that choose kernels or threads, of which an audit tells the values.
+_CHOOSING = (
+    "CUDA_VISIBLE_DEVICES",
+    "KMP_AFFINITY",
+    "MKL_NUM_THREADS",
+    "NPY_DISABLE_CPU_FEATURES",
+    "OMP_NUM_THREADS",
+    "ONEDNN_MAX_CPU_ISA",
+    "OPENBLAS_CORETYPE",
+    "OPENBLAS_NUM_THREADS",
+    "TF_ENABLE_ONEDNN_OPTS",
+)
+
+#: Beginning of XLA's flags that choose kernels; others may hold paths.
+_OF_XLA = "--xla_cpu_"
+
+#: Files of an installed package that installing writes, which differ from place to place.
+_OF_INSTALLING = ("INSTALLER", "RECORD", "REQUESTED", "direct_url.json")
+
+
+def machine() -> dict[str, Any]:
+    """Processor, instruction set, operating system, Python, and the variables that choose kernels or threads."""
+    return {
+        "processor": processor_name(),
+        "instruction_set": instruction_set().replace(os.environ.get("XLA_FLAGS") or "XLA_FLAGS", kernel_flags()),
+        "processors": os.cpu_count(),
+        "operating_system": f"{platform.system()} {platform.machine()}",
+        "c_library": " ".join(platform.libc_ver()),
+        "python": platform.python_version(),
+        "variables": _variables(),
+    }
+
+
+def _variables() -> dict[str, str]:
+    found = {name: os.environ[name] for name in _CHOOSING if name in os.environ}
+    return found | ({"XLA_FLAGS": kernel_flags()} if kernel_flags() else {})
+
+
+def kernel_flags() -> str:
+    """What the variable XLA_FLAGS says of kernels."""
+    return " ".join(flag for flag in os.environ.get("XLA_FLAGS", "").split() if flag.startswith(_OF_XLA))
+
+
+def packages() -> dict[str, Mapping[str, str]]:
+    """Version of each installed package, and sha256 over the names and hashes of its files, by name."""
+    found = {}
+    for package in metadata.distributions():
+        lines = sorted(
+            f"{file} {file.hash.value}"
+            for file in package.files or []
+            if file.hash and file.name not in _OF_INSTALLING and not _is_outside(file)
+        )
+        digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        found[package.metadata["Name"].lower()] = {"version": package.version, "sha256": digest}
+    return dict(sorted(found.items()))
+
+
+def _is_outside(file: PurePosixPath) -> bool:
+    """Whether a file is a program, which names the Python that it is installed for, or compiled by it."""
+    return ".." in file.parts or file.suffix == ".pyc"

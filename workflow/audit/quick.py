@@ -1,0 +1,164 @@
+"""The checks that need no training: a revision's files against each other."""
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.environment import LOCK_FILE, NUMERIC_FILE, NUMERIC_PACKAGES, locked_versions, read_numeric
+from pipeline.files import significant
+from vae.fashion_mnist import CLASS_NAMES, SHA256
+from vae.statistics import NATS_PER_BIT_PER_DIM, TARGETS, losses_of, mean_and_error
+from workflow.audit.findings import COMMIT, WORKSPACE, Finding
+from workflow.audit.provenance import provenance_findings
+from workflow.lock import LOCK, contradictions, stages_of
+from workflow.retrain import stale_stages
+from workflow.revisions import Revision
+from workflow.verdicts import PER_IMAGE, SPLITS
+
+GRAPH = "dvc.yaml"
+
+
+def quick_findings(revision: Revision, checkout: Path) -> list[Finding]:
+    """What of a revision contradicts itself.
+
+    Args:
+        revision: The revision.
+        checkout: The folder in which its files stand.
+
+    Raises:
+        StageError: If it has no results to look at.
+    """
+    place = WORKSPACE if revision.commit is None else COMMIT
+    unreadable = _unreadable(revision, place)
+    if unreadable:
+        return [unreadable]
+    looks = {
+        "lock": lambda: _lock_findings(revision, checkout, place),
+        "results": lambda: _contradictions(revision, place),
+        "provenance": lambda: provenance_findings(revision, place),
+        "figures": lambda: _figure_findings(revision, place),
+        "data": lambda: _data_findings(revision, place),
+        "environment": lambda: _environment_findings(checkout, place),
+    }
+    return [finding for check, look in looks.items() for finding in _read(check, look, place)]
+
+
+def _read(check: str, look: Callable[[], Iterator[Finding]], place: str) -> Iterator[Finding]:
+    """What a look finds; a file that is not of its form is a finding too."""
+    try:
+        yield from look()
+    except (ValueError, LookupError, TypeError, AttributeError, YAMLError, BadZipFile, OSError) as error:
+        yield Finding(check, place, check, f"a file is not of the form that the pipeline writes: {error!r}")
+
+
+def readable(revision: Revision) -> bool:
+    """Whether its dvc.lock can be read."""
+    return _unreadable(revision, "") is None
+
+
+def _unreadable(revision: Revision, place: str) -> Finding | None:
+    """The finding that there is no looking further, or None."""
+    revision.require(LOCK)
+    try:
+        stages = stages_of(revision)
+        entries = [entry for stage in stages.values() for kind in ("deps", "outs") for entry in stage.get(kind, [])]
+        missing = [entry for entry in entries if not {"path", "md5"} <= entry.keys()]
+    except (YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        return Finding("lock", place, LOCK, f"cannot be read ({first}): run `dvc repro` to write it anew")
+    if missing:
+        return Finding("lock", place, LOCK, f"has an entry without path or md5: {missing[0]}")
+    return None
+
+
+def _lock_findings(revision: Revision, checkout: Path, place: str) -> Iterator[Finding]:
+    """The lock against the graph, and against itself."""
+    stages = stages_of(revision)
+    graph = YAML(typ="safe", pure=True).load(revision.require(GRAPH).decode())["stages"]
+    for name in sorted(stages.keys() ^ graph.keys()):
+        where = f"in {GRAPH}, not in {LOCK}" if name in graph else f"in {LOCK}, not in {GRAPH}"
+        yield Finding("lock", place, f"stage {name}", where)
+    outputs = {out["path"]: (name, out["md5"]) for name, stage in stages.items() for out in stage.get("outs", [])}
+    for name, stage in stages.items():
+        for entry in stage.get("deps", []):
+            maker, md5 = outputs.get(entry["path"], ("", entry["md5"]))
+            if md5 != entry["md5"]:
+                words = f"{maker} wrote md5 {md5}, {name} read md5 {entry['md5']}, by {LOCK}"
+                yield Finding("lock", place, entry["path"], words)
+    for name in stale_stages(checkout):
+        yield Finding("lock", place, f"stage {name}", f"{LOCK} is not of its present command, sources and parameters")
+
+
+def _contradictions(revision: Revision, place: str) -> Iterator[Finding]:
+    results = {out["path"] for stage in stages_of(revision).values() for out in stage.get("outs", [])}
+    for said in contradictions(revision):
+        subject, _, words = said.partition(": ")
+        yield Finding("results" if subject in results else "causes", place, subject, words)
+
+
+def _figure_findings(revision: Revision, place: str) -> Iterator[Finding]:
+    """Means and errors of the losses, and those by class, against the losses of each image."""
+    with np.load(io.BytesIO(revision.require(PER_IMAGE)), allow_pickle=False) as file:
+        rows = dict(file)
+    stated = revision.read_json("metrics/evaluation.json")
+    table = csv.DictReader(io.StringIO(revision.require("metrics/per_class.csv").decode()))
+    by_class = {(row["split"], row["targets"], row["class"]): row for row in table}
+    for split, number in SPLITS.items():
+        of_split = {name: array[rows["split"] == number] for name, array in rows.items()}
+        for targets in TARGETS:
+            losses = losses_of(of_split, targets)
+            figures = stated.get(split, {}).get(targets, {})
+            yield from _differing(
+                _with_bits(_figures(losses)), figures, f"metrics/evaluation.json {split}.{targets}", place
+            )
+            for label, words in enumerate(CLASS_NAMES):
+                chosen = {name: nats[of_split["label"] == label] for name, nats in losses.items()}
+                row = by_class.get((split, targets, words), {})
+                yield from _differing(_figures(chosen), row, f"metrics/per_class.csv {split}.{targets}.{words}", place)
+
+
+def _figures(losses: Mapping[str, Any]) -> dict[str, float]:
+    found = {}
+    for name, nats in losses.items():
+        found[name], found[f"{name}_se"] = mean_and_error(nats)
+    return found
+
+
+def _with_bits(figures: dict[str, float]) -> dict[str, float]:
+    bits = {
+        f"nll_bits_per_dim{ending}": figures[f"nll_nats{ending}"] / NATS_PER_BIT_PER_DIM
+        for ending in ("", "_se")
+        if f"nll_nats{ending}" in figures
+    }
+    return figures | bits
+
+
+def _differing(found: Mapping[str, float], stated: Mapping[str, Any], where: str, place: str) -> Iterator[Finding]:
+    for name, value in found.items():
+        text = str(stated.get(name, "nothing"))
+        if text == "nothing" or significant(float(text)) != significant(value):
+            words = f"states {text}, but {PER_IMAGE} gives {significant(value)}"
+            yield Finding("figures", place, f"{where}.{name}", words)
+
+
+def _data_findings(revision: Revision, place: str) -> Iterator[Finding]:
+    stated = revision.read_json("metrics/data.json")["sha256"]
+    for name, digest in SHA256.items():
+        if stated.get(name) != digest:
+            words = f"has sha256 {stated.get(name)}, the published one {digest}"
+            yield Finding("data", place, f"metrics/data.json {name}", words)
+
+
+def _environment_findings(checkout: Path, place: str) -> Iterator[Finding]:
+    stated, locked = read_numeric(checkout / NUMERIC_FILE), locked_versions(checkout / LOCK_FILE)
+    for name in NUMERIC_PACKAGES:
+        if stated.get(name) != locked.get(name):
+            words = f"states {name} {stated.get(name)}, {LOCK_FILE} {locked.get(name)}"
+            yield Finding("environment", place, str(NUMERIC_FILE), words)

@@ -1,0 +1,112 @@
+"""The whole pipeline of a commit run anew in a clean folder."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import StageError
+from pipeline.files import write_json
+from workflow.audit.checkout import Checkout, other_environment, remove_results
+from workflow.audit.preset import put
+from workflow.revisions import Revision
+
+#: Line with which `fetch` names the source that served.
+_SERVES = re.compile(r"^(?P<source>.+): serves$", re.MULTILINE)
+
+#: Sources that are reached over a network.
+_REMOTE = ("upstream host", "apt-get")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was run, and how.
+
+    Attributes:
+        started: UTC, ISO 8601, of the first attempt.
+        finished: Likewise.
+        setup_seconds: Making the environment; 0 if the present one is the commit's.
+        pipeline_seconds: The whole pipeline; of an audit that was resumed, from then on.
+        environment: `present`, or what differed, for which the commit's own was made.
+        source: Where the data came from.
+        network: Whether a network was used.
+        stages: What each stage recorded of its run, by name.
+    """
+
+    started: str
+    finished: str
+    setup_seconds: float
+    pipeline_seconds: float
+    environment: str
+    source: str
+    network: bool
+    stages: Mapping[str, Mapping[str, Any]]
+
+
+def rerun(commit: Revision, place: Checkout, preset: str | None) -> Run:
+    """Runs it; the results are in the checkout then.
+
+    Raises:
+        StageError: If the environment cannot be made or a stage fails.
+    """
+    project, notes = place.project, place.settings / "audit.json"
+    if not notes.is_file():
+        remove_results(commit, project)
+        if preset:
+            put(preset, place, _present())
+        write_json(notes, {"started": _now()})
+    noted = json.loads(notes.read_text(encoding="utf-8"))
+    differing = other_environment(project)
+    began = time.monotonic()
+    programs = _present()
+    if differing:
+        print(f"audit: the commit's environment is another one ({differing}), so it is made", flush=True)
+        place.run("sh", "workflow/setup.sh", "runtime", programs=_present())
+        programs = project / ".venv" / "bin"
+    made = time.monotonic()
+    source = noted.get("source") or _fetch(place, programs)
+    write_json(notes, {**noted, "source": source})
+    place.run("dvc", "repro", programs=programs)
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((project / "runs").glob("*.json"))]
+    return Run(
+        started=noted["started"],
+        finished=_now(),
+        setup_seconds=round(made - began, 1) if differing else 0.0,
+        pipeline_seconds=round(time.monotonic() - made, 1),
+        environment=differing or "present",
+        source=source,
+        network=bool(differing) or source.endswith(_REMOTE),
+        stages={record["stage"]: record for record in records},
+    )
+
+
+def _present() -> Path:
+    return Path(sys.executable).parent
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _fetch(place: Checkout, programs: Path) -> str:
+    """Runs the stages up to `fetch`; the source that served."""
+    command = ["dvc", "repro", "fetch"]
+    environment = place.environment(programs)
+    with subprocess.Popen(command, cwd=place.project, env=environment, stdout=subprocess.PIPE, text=True) as dvc:
+        assert dvc.stdout
+        said = [_shown(line) for line in dvc.stdout]
+    if dvc.returncode:
+        raise StageError(f"`dvc repro fetch` of the commit failed with status {dvc.returncode}, see above")
+    found = _SERVES.search("".join(said))
+    return found["source"] if found else "not told"
+
+
+def _shown(line: str) -> str:
+    print(line, end="", flush=True)
+    return line

@@ -1,0 +1,146 @@
+"""How far two versions of a result lie apart, by quantity; what tolerances are measured and applied with."""
+
+import csv
+import hashlib
+import io
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+#: Relative difference of two numbers of six significant digits that is only rounding.
+_ROUNDING = 1e-5
+
+#: Numbers and hashes in a text, which are looked at apart from the words.
+_NUMBER = re.compile(r"\b[0-9a-f]{32,64}\b|-?\d+(?:\.\d+)?(?:e-?\d+)?")
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def distances(path: str, ours: bytes, theirs: bytes) -> dict[str, float]:
+    """Largest difference of each quantity of a file, in its own unit; infinite where the two have another form.
+
+    A quantity is a column of a CSV, the last name of a figure in JSON whatever the split, an array of an npz, npy or
+    h5 file (root mean square), a picture's gray (root mean square, of 1). Numbers that differ in the last of their six
+    digits do not differ. Texts have to have the same words.
+    """
+    kind = PurePosixPath(path).suffix
+    if kind == ".json":
+        return _tables(_of_json(json.loads(ours)), _of_json(json.loads(theirs)))
+    if kind == ".csv":
+        return _tables(_of_csv(ours), _of_csv(theirs))
+    if kind in _ARRAYS:
+        return _of_arrays(_ARRAYS[kind](ours), _ARRAYS[kind](theirs))
+    if kind in (".md", ".txt"):
+        return {"words": _unless(_words(ours) == _words(theirs))}
+    return {"bytes": _unless(hashlib.sha256(ours).digest() == hashlib.sha256(theirs).digest())}
+
+
+def _unless(same: bool) -> float:
+    return 0.0 if same else math.inf
+
+
+def _words(text: bytes) -> str:
+    return _NUMBER.sub("#", text.decode(errors="replace"))
+
+
+def _tables(ours: Mapping[str, list[Any]], theirs: Mapping[str, list[Any]]) -> dict[str, float]:
+    """Largest difference by quantity of two tables of columns."""
+    return {name: _of_columns(ours.get(name, []), theirs.get(name, [])) for name in dict.fromkeys([*ours, *theirs])}
+
+
+def _of_columns(ours: list[Any], theirs: list[Any]) -> float:
+    if len(ours) != len(theirs):
+        return math.inf
+    return max((_of_values(one, other) for one, other in zip(ours, theirs, strict=True)), default=0.0)
+
+
+def _of_values(one: Any, other: Any) -> float:
+    if not isinstance(one, float) or not isinstance(other, float):
+        return _unless(one == other)
+    apart = abs(one - other)
+    return 0.0 if apart <= _ROUNDING * max(abs(one), abs(other)) else apart
+
+
+def _of_json(content: Any) -> dict[str, list[Any]]:
+    """Values by the last name that leads to them; elements of a list stand under the list's."""
+    found: dict[str, list[Any]] = {}
+    for name, value in _leaves(content, ""):
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        found.setdefault(name, []).append(float(value) if is_number else value)
+    return found
+
+
+def _leaves(content: Any, name: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield from _leaves(value, key)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _leaves(value, name)
+    else:
+        yield name, content
+
+
+def _of_csv(content: bytes) -> dict[str, list[Any]]:
+    rows = list(csv.DictReader(io.StringIO(content.decode())))
+    return {name: [_number(row[name]) for row in rows] for name in (rows[0] if rows else {})}
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _of_npz(content: bytes) -> Arrays:
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        return dict(file)
+
+
+def _of_npy(content: bytes) -> Arrays:
+    return {"array": np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)}
+
+
+def _of_png(content: bytes) -> Arrays:
+    with Image.open(io.BytesIO(content)) as picture:
+        return {"gray": np.asarray(picture.convert("L"), np.float32) / 255}
+
+
+def _of_h5(content: bytes) -> Arrays:
+    found: dict[str, NDArray[Any]] = {}
+    with h5py.File(io.BytesIO(content)) as file:
+        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return {"weights": np.concatenate([found[name].ravel() for name in sorted(found)]) if found else np.zeros(0)}
+
+
+_ARRAYS: Mapping[str, Callable[[bytes], Arrays]] = {
+    ".npz": _of_npz,
+    ".npy": _of_npy,
+    ".png": _of_png,
+    ".h5": _of_h5,
+}
+
+
+def _of_arrays(ours: Arrays, theirs: Arrays) -> dict[str, float]:
+    return {
+        name: _root_mean_square(ours[name], theirs[name]) if name in ours and name in theirs else math.inf
+        for name in dict.fromkeys([*ours, *theirs])
+    }
+
+
+def _root_mean_square(one: NDArray[Any], other: NDArray[Any]) -> float:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return math.inf
+    if not np.issubdtype(one.dtype, np.floating):
+        return _unless(bool(np.array_equal(one, other)))
+    apart = np.square(one.astype(np.float64) - other.astype(np.float64))
+    return float(np.sqrt(apart.mean())) if apart.size else 0.0
