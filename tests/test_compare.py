@@ -220,7 +220,7 @@ def of_images(generator: np.random.Generator, images: int, shift: float = 0.0) -
 
 def primary(before: bytes, after: bytes) -> Mapping[str, Any]:
     """The deciding row of a comparison of two per-image files."""
-    rows = verdicts(OfFile("before", None, before), OfFile("after", None, after), [])
+    rows = verdicts(OfFile("before", None, content=before), OfFile("after", None, content=after), [])
     return next(row for row in rows if (row["targets"], row["metric"]) == PRIMARY)
 
 

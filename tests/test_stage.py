@@ -23,7 +23,7 @@ import pytest
 from conftest import PARAMS, ROOT
 from ruamel.yaml import YAML
 
-from pipeline.processor import instruction_set
+from pipeline.processor import hold_kernels, instruction_set
 
 #: Paths that the stage of `Sample` is given, and the ones that every stage is given.
 PATHS = {
@@ -255,7 +255,7 @@ def test_provenance_states_params_as_they_were_used(sample: Sample) -> None:
     assert record["params"]["train"]["learning_rate"] == 0.00123456789
 
 
-def test_run_record_tells_what_only_this_run_knows(sample: Sample) -> None:
+def test_run_record_tells_what_only_this_run_knows(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
     sample.write_stage("""
         def run(source: Input, result: Output) -> None:
             held = os.urandom(1) * (100 * 2**20)
@@ -275,6 +275,8 @@ def test_run_record_tells_what_only_this_run_knows(sample: Sample) -> None:
     )
     assert record["packages"] == {name: metadata.version(name) for name in names}
     assert record["python"] == platform.python_version()
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    hold_kernels("native")  # as its command says
     assert record["instruction_set"] == instruction_set()
     assert record["processors"] == os.cpu_count()
     assert 0 < record["seconds"] < 120
