@@ -243,6 +243,78 @@ def checkout(project: Project) -> Project:
     return project
 
 
+#: Loaded by every Python of a command that has this file's folder on PYTHONPATH: kills the stage named in
+#: KILL_STAGE before or after the n-th rename to a path ending in KILL_PATH.
+KILLER = """
+import os, signal
+from pathlib import Path
+
+import psutil
+
+def dvc():
+    # a shell may stand between dvc and its stage: dash stays, bash replaces itself by the command
+    return next(p.pid for p in psutil.Process().parents() if any(Path(part).name == "dvc" for part in p.cmdline()))
+
+def arm():
+    wanted, ending, number = os.environ["KILL_STAGE"], os.environ["KILL_PATH"], int(os.environ["KILL_NUMBER"])
+    if os.environ.get("DVC_STAGE") != wanted:
+        return
+    victim = dvc() if os.environ.get("KILL_WHO") == "dvc" else os.getpid()
+    seen = 0
+    real = os.replace
+
+    def replace(source, target, **options):
+        nonlocal seen
+        seen += str(target).endswith(ending)
+        if seen == number and str(target).endswith(ending):
+            if os.environ["KILL_WHEN"] == "after":
+                real(source, target, **options)
+            os.kill(victim, signal.SIGKILL)
+            signal.pause()
+        real(source, target, **options)
+
+    os.replace = replace
+
+arm()
+"""
+
+
+@pytest.fixture
+def killer(tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """Environment in which a stage is killed at a named point."""
+    folder = tmp_path / "killer"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(KILLER, encoding="utf-8")
+
+    def environment(stage: str, path: str, number: int, when: str, who: str = "stage") -> dict[str, str]:
+        return {
+            "PYTHONPATH": str(folder),
+            "KILL_STAGE": stage,
+            "KILL_PATH": path,
+            "KILL_NUMBER": str(number),
+            "KILL_WHEN": when,
+            "KILL_WHO": who,
+        }
+
+    return environment
+
+
+def without_results(project: Project, stage: str) -> None:
+    """Forgets that `stage` ran: its outputs go, and DVC's cache, from which they would come back."""
+    assert project.run("rm", "-rf", ".dvc/cache", *outs_of(project, stage)).returncode == 0
+
+
+def outs_of(project: Project, stage: str) -> list[str]:
+    """Outputs of a stage as `dvc.lock` lists them."""
+    lock = YAML(typ="safe", pure=True).load(project.folder / "dvc.lock")
+    return [out["path"] for out in lock["stages"][stage]["outs"]]
+
+
+def command_of(project: Project, stage: str) -> list[str]:
+    """The command of a stage as `dvc.lock` has it."""
+    return shlex.split(YAML(typ="safe", pure=True).load(project.folder / "dvc.lock")["stages"][stage]["cmd"])
+
+
 #: A text that a page must show and not obey; git takes it for the name of a branch, too.
 HOSTILE = "</script><script>document.title='pwned'</script>"
 

@@ -1,0 +1,79 @@
+"""A plugin of pytest for `make faults`: counts what was tried, and writes the table of them."""
+
+import json
+import platform
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from tabulate import tabulate
+
+ROOT = Path(__file__).parents[2]
+
+#: What is counted, in the order of the table.
+KINDS = (
+    "kills survived",
+    "disks filled",
+    "variations identical",
+    "inputs tried",
+    "inputs refused",
+    "inputs wrongly accepted",
+)
+
+_counts: Counter[str] = Counter()
+_not_run: list[str] = []
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds the option that leaves out what only a whole run tries."""
+    parser.addoption("--cut", action="store_true", help="leave out what is marked `whole`")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Makes the mark known."""
+    config.addinivalue_line("markers", "whole: tried by a whole run only, not by a cut")
+
+
+@pytest.fixture
+def counts() -> Counter[str]:
+    """Counts by kind, of the whole run."""
+    return _counts
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what only a whole run tries, where a cut is asked for."""
+    if config.getoption("--cut"):
+        kept = [item for item in items if item.get_closest_marker("whole") is None]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Keeps why a check was not run."""
+    if report.skipped and isinstance(report.longrepr, tuple):
+        _not_run.append(f"{report.nodeid.rpartition('::')[2]}: {report.longrepr[2].removeprefix('Skipped: ')}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The table; of a whole run that passed also as bench/faults.md and bench/faults.json."""
+    rows = [[kind, _counts[kind]] for kind in KINDS]
+    rows.append(["checks not run", len(_not_run)])
+    terminalreporter.write_line(tabulate(rows, ["faults", "count"], tablefmt="github"))
+    for why in _not_run:
+        terminalreporter.write_line(f"not run: {why}")
+    stats = terminalreporter.stats
+    whole = config.args == ["tests/faults"] and not any(map(config.getoption, ("--cut", "keyword", "collectonly")))
+    if not whole or stats.get("failed") or stats.get("error"):
+        return
+    counts = {kind: _counts[kind] for kind in KINDS}
+    content = {"counts": counts, "not_run": _not_run, "system": f"{platform.system()} {platform.machine()}"}
+    (ROOT / "bench/faults.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    page = [
+        "# Faults\n",
+        "Written by `make faults`, not by hand.\n",
+        tabulate(rows, ["faults", "count"], tablefmt="github"),
+        "",
+    ]
+    (ROOT / "bench/faults.md").write_text(
+        "\n".join([*page, *(f"Not run: {why}\n" for why in _not_run)]), encoding="utf-8"
+    )

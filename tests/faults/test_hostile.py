@@ -1,0 +1,107 @@
+"""Input made to do harm: altered archives, and parameters of every form."""
+
+import gzip
+import hashlib
+import random
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+from tensorflow_datasets.core.download.checksums import UrlInfo
+from test_params import FRAGMENTS, VALID, as_yaml, changed, loaded_or_refusal
+
+from pipeline import archives
+
+#: Altered archives that are tried, and parameters of each of the two kinds.
+ARCHIVES, PARAMETERS = 400, 1000
+
+
+def bit_flipped(content: bytes, generator: random.Random) -> bytes:
+    altered = bytearray(content)
+    altered[generator.randrange(len(altered))] ^= 1 << generator.randrange(8)
+    return bytes(altered)
+
+
+def truncated(content: bytes, generator: random.Random) -> bytes:
+    return content[: generator.randrange(len(content))]
+
+
+def lengthened(content: bytes, generator: random.Random) -> bytes:
+    return content + generator.randbytes(1 + generator.randrange(1000))
+
+
+def bomb(content: bytes, generator: random.Random) -> bytes:
+    """Sixteen thousand times its size, when unpacked; padded to the registered size where it fits."""
+    return gzip.compress(bytes(20_000_000), 9).ljust(len(content), b"\0")
+
+
+ALTER: list[Callable[[bytes, random.Random], bytes]] = [bit_flipped, truncated, lengthened, bomb]
+
+
+def test_an_altered_archive_is_never_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counts: Counter[str]
+) -> None:
+    generator = random.Random(0)
+    content = gzip.compress(generator.randbytes(20_000))
+    info = UrlInfo(
+        size=len(content), checksum=hashlib.sha256(content).hexdigest(), filename="t10k-images-idx3-ubyte.gz"
+    )
+    path = tmp_path / info.filename
+    monkeypatch.setattr(gzip, "open", lambda *_: pytest.fail("it was unpacked"))
+    for number in range(ARCHIVES):
+        altered = ALTER[number % len(ALTER)](content, generator)
+        path.write_bytes(altered)
+        counts["inputs tried"] += 1
+        with pytest.raises(archives.FetchError, match=re.escape(str(path))):
+            archives._read_proven(path, info, nameless=False)
+        counts["inputs refused"] += 1
+    path.write_bytes(content)
+    assert archives._read_proven(path, info, nameless=False) == content
+
+
+LEAVES = [
+    (section, key)
+    for section, values in YAML(typ="safe", pure=True).load(VALID).items()
+    for key, value in values.items()
+    if not isinstance(value, list)
+]
+
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.integers(-(10**30), 10**30)
+)
+
+
+@settings(max_examples=PARAMETERS, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.sampled_from(LEAVES), SCALARS)
+def test_any_scalar_is_read_or_refused_by_its_key(
+    tmp_path: Path, counts: Counter[str], leaf: tuple[str, str], value: object
+) -> None:
+    section, key = leaf
+    content = YAML(typ="safe", pure=True).load(VALID)
+    content[section][key] = "PLACE"
+    judged(tmp_path / "params.yaml", repr(content).replace("'PLACE'", as_yaml(value)), f"{section}.{key}", counts)
+
+
+@settings(max_examples=PARAMETERS, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.sampled_from(FRAGMENTS), max_size=6).map("".join))
+def test_any_text_is_read_or_refused(tmp_path: Path, counts: Counter[str], text: str) -> None:
+    judged(tmp_path / "params.yaml", changed("beta: 1.0", f"beta: {text}"), "params.yaml", counts)
+
+
+def judged(path: Path, text: str, named: str, counts: Counter[str]) -> None:
+    """Counts a file: whatever is accepted has to say the same when it is written out and read again."""
+    path.write_text(text, encoding="utf-8")
+    counts["inputs tried"] += 1
+    result = loaded_or_refusal(path)
+    if isinstance(result, str):
+        assert named in result
+        counts["inputs refused"] += 1
+    else:
+        again = type(result).model_validate_json(result.model_dump_json())
+        counts["inputs wrongly accepted"] += again != result
+        assert again == result
