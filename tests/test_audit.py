@@ -163,6 +163,10 @@ def file_of_another_form(project: Project) -> None:
     forge(project, "metrics/per_image.npz", b"no arrays", provenance=True)
 
 
+def record_of_another_form(project: Project) -> None:
+    forge(project, "metrics/provenance/train.json", b'[{"outputs": 3}]')
+
+
 def conflict_left_in_the_lock(project: Project) -> None:
     replace(project, "dvc.lock", ("stages:\n", "stages:\n<<<<<<< HEAD\n=======\n>>>>>>> other\n"))
 
@@ -195,6 +199,7 @@ TAMPERED: Mapping[str, tuple[Callable[[Project], None], str, str]] = {
         "metrics/per_class.csv test.binarised.Bag.nll_nats",
     ),
     "losses that are none": (file_of_another_form, "figures", "figures"),
+    "a record that is none": (record_of_another_form, "provenance", "metrics/provenance/train.json"),
     "an edited figure": (edited_figure, "results", "metrics/figures"),
     "a parameter changed without a run": (changed_parameter, "causes", "params.yaml"),
     "a source changed without a run": (changed_source, "causes", "vae/statistics.py"),
@@ -231,6 +236,23 @@ def test_a_true_commit_is_consistent(project: Project, revision: str) -> None:
     assert set(found["looked_at"]) == {
         "lock", "results", "causes", "provenance", "figures", "data", "environment", "cache",
     }  # fmt: skip
+
+
+def test_data_replaced_in_the_workspace_with_their_lock_are_found_without_a_cache(project: Project) -> None:
+    replaced_weights(project)
+    shutil.rmtree(project.folder / ".dvc/cache")
+    status, said, found = audit(project, "workspace", "--quick")
+    assert status == 1
+    assert [one["place"] for one in found["findings"] if one["subject"] == "data/model/encoder.weights.h5"], said
+    assert {one["place"] for one in found["findings"]} == {"workspace"}
+
+
+def test_a_record_that_cannot_be_written_is_said(project: Project) -> None:
+    (project.folder / "audits").write_text("no folder", encoding="utf-8")
+    done = project.run(*AUDIT, "--quick")
+    assert done.returncode == 2
+    assert "could not be audited" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_pack_that_was_altered_is_found(project: Project) -> None:
@@ -303,6 +325,7 @@ def test_a_failed_weekly_audit_fails_its_job(checkout: Project) -> None:
         (("no-such-tag",), "revision 'no-such-tag'"),
         (("--quick", "--preset", "nothing"), "PRESET = 'nothing'"),
         (("--quick", "--sign", "no.pem"), "KEY = 'no.pem'"),
+        (("workspace", "--quick", "--sign", "no.pem"), "nothing that others could verify"),
         (("--quick", "--pack", "no.tar.gz"), "PACK = 'no.tar.gz'"),
     ],
 )

@@ -86,6 +86,11 @@ def test_texts_have_to_have_the_same_words_but_not_the_same_numbers() -> None:
     assert distances("x.md", ours, ours.replace(b"epoch", b"step")) == {"words": math.inf}
 
 
+@pytest.mark.parametrize("path", ["x.json", "x.csv", "x.npz", "x.npy", "x.png", "x.h5"])
+def test_what_is_not_of_its_form_is_infinitely_far(path: str) -> None:
+    assert math.inf in distances(path, b"\xff\x00 nothing", b"\xff\x00 other").values()
+
+
 def test_what_has_no_quantities_has_to_have_the_same_bytes() -> None:
     assert distances("x.onnx", b"one", b"one") == {"bytes": 0.0}
     assert distances("x.onnx", b"one", b"two") == {"bytes": math.inf}

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
+from zipfile import BadZipFile
 
 import h5py
 import numpy as np
@@ -29,9 +30,15 @@ def distances(path: str, ours: bytes, theirs: bytes) -> dict[str, float]:
 
     A quantity is a column of a CSV, the last name of a figure in JSON whatever the split, an array of an npz, npy or
     h5 file (root mean square), a picture's gray (root mean square, of 1). Numbers that differ in the last of their six
-    digits do not differ. Texts have to have the same words.
+    digits do not differ. Texts have to have the same words. What is not of the form of its kind has no quantities.
     """
-    kind = PurePosixPath(path).suffix
+    try:
+        return _distances(PurePosixPath(path).suffix, ours, theirs)
+    except (ValueError, TypeError, LookupError, OSError, EOFError, BadZipFile):
+        return {"form": math.inf}
+
+
+def _distances(kind: str, ours: bytes, theirs: bytes) -> dict[str, float]:
     if kind == ".json":
         return _tables(_of_json(json.loads(ours)), _of_json(json.loads(theirs)))
     if kind == ".csv":

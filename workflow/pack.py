@@ -89,6 +89,20 @@ def listed(listing: bytes) -> dict[str, str]:
     return {entry["relpath"]: entry["md5"] for entry in json.loads(listing)}
 
 
+def objects(cache: Path, path: str, md5: str) -> dict[str, str]:
+    """md5 of the objects of an output by path: its own, and of a folder's files where the cache proves its listing."""
+    found = {path: md5}
+    listing = place(cache, md5)
+    if md5.endswith(".dir") and is_proven(listing, md5):
+        found |= {f"{path}/{name}": of_file for name, of_file in listed(listing.read_bytes()).items()}
+    return found
+
+
+def is_proven(file: Path, md5: str) -> bool:
+    """Whether a file is there and has the bytes that its md5 names."""
+    return file.is_file() and md5_file(file) == md5.removesuffix(".dir")
+
+
 def write_pack(path: Path, version: str, revision: Revision) -> Manifest:
     """Writes the pack of a commit from DVC's cache.
 

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
+
 from pipeline.environment import LOCK_FILE
 from pipeline.errors import StageError
 from pipeline.files import atomic
@@ -50,8 +52,8 @@ def main(arguments: Sequence[str]) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        signer = signer_of(options.sign) if options.sign else None
         revision = resolve(options.revision)
+        signer = _signer(revision, options.sign)
         found = audit(revision, quick=options.quick, preset=options.preset, pack=options.pack)
         record = serialised(statement(found))
         name = "-".join([found.commit[:9] or "workspace", *([found.preset] if found.preset else [])])
@@ -64,6 +66,10 @@ def main(arguments: Sequence[str]) -> int:
                 (partial / ENVELOPE).write_bytes(signed(record, signer))
     except StageError as error:
         print(f"audit: could not be audited: {error}", file=sys.stderr)
+        return FAILED
+    except OSError as error:
+        mend = "make room or mend the permissions, then run it again"
+        print(f"audit: could not be audited: {error}: {mend}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("audit: interrupted; the same command goes on with it", file=sys.stderr)
@@ -84,6 +90,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--pack", type=Path, metavar="FILE", help="look at this pack of a release too")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help=f"for record and page; default: {AUDITS}/COMMIT")
     return parser
+
+
+def _signer(revision: Revision, key: Path | None) -> CryptoSigner | None:
+    """What signs the record, if anything does.
+
+    Raises:
+        StageError: If the key is none, or there is no commit for a signature to be about.
+    """
+    if key is None:
+        return None
+    if revision.commit is None:
+        raise StageError("the workspace is no commit, so there is nothing that others could verify: commit it first")
+    return signer_of(key)
 
 
 def audit(revision: Revision, *, quick: bool, preset: str | None, pack: Path | None) -> Audit:

@@ -93,7 +93,8 @@ def other_environment(project: Path) -> str:
         for path in _ENVIRONMENT
         if not (project / path).is_file() or (project / path).read_bytes() != path.read_bytes()
     ]
-    stated = read_numeric(project / NUMERIC_FILE).get("python", "none")
+    numeric = project / NUMERIC_FILE
+    stated = read_numeric(numeric).get("python", "none") if numeric.is_file() else "none"
     if stated != running_python():
         differing.append(f"Python {stated}, not {running_python()}")
     return ", ".join(differing)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.files import files_of
 from workflow.lock import DATA, outputs
-from workflow.pack import listed, md5_file, place
+from workflow.pack import is_proven, objects, place
 from workflow.revisions import Revision
 from workflow.tolerance import held_against
 
@@ -72,16 +72,7 @@ def _committed(path: str, md5: str, commit: Revision, cache: Path) -> dict[str, 
         content = commit.read(path)
         names = [path] if content is not None else list(commit.hashes(path))
         return {name: commit.require(name) for name in names}
-    found = place(cache, md5)
-    if not _is(found, md5):
+    found = objects(cache, path, md5)
+    if not all(is_proven(place(cache, of_file), of_file) for of_file in found.values()):
         return None
-    if not md5.endswith(".dir"):
-        return {path: found.read_bytes()}
-    files = {f"{path}/{name}": place(cache, of_file) for name, of_file in listed(found.read_bytes()).items()}
-    if not all(_is(file, f"{file.parent.name}{file.name}") for file in files.values()):
-        return None
-    return {name: file.read_bytes() for name, file in files.items()}
-
-
-def _is(file: Path, md5: str) -> bool:
-    return file.is_file() and md5_file(file) == md5.removesuffix(".dir")
+    return {name: place(cache, of_file).read_bytes() for name, of_file in found.items() if not of_file.endswith(".dir")}

@@ -8,27 +8,35 @@ from typing import Any
 
 from workflow.audit.findings import CACHE, Finding
 from workflow.lock import DATA, PARAMS, stages_of
-from workflow.pack import listed, md5_file
+from workflow.pack import held_outputs, is_proven, md5_file, objects
 from workflow.pack import place as place_in
 from workflow.revisions import Revision
 
 FOLDER = "metrics/provenance"
 
+#: Parts of a record that have sha256 by path.
+_HASHED = ("sources", "inputs", "outputs")
+
 Records = Mapping[str, Mapping[str, Any]]
 
 
 def records_of(revision: Revision) -> dict[str, dict[str, Any]]:
-    """What each stage of dvc.lock recorded, by its name; empty where there is no record."""
-    found = {}
-    for name in stages_of(revision):
-        content = revision.read(f"{FOLDER}/{name}.json")
-        found[name] = json.loads(content)[0] if content else {}
-    return found
+    """What each stage of dvc.lock recorded, by its name; empty where there is no record, or one of another form."""
+    return {name: _record(revision.read(f"{FOLDER}/{name}.json") or b"[]") for name in stages_of(revision)}
+
+
+def _record(content: bytes) -> dict[str, Any]:
+    try:
+        (record,) = json.loads(content)
+        hashes = {part: {path: str(digest) for path, digest in record[part].items()} for part in _HASHED}
+        return {**hashes, "params": dict(record["params"])}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return {}
 
 
 def recorded_outputs(records: Records) -> dict[str, str]:
     """sha256 of each file that a stage wrote, by path."""
-    return {path: digest for record in records.values() for path, digest in record.get("outputs", {}).items()}
+    return {path: digest for record in records.values() if record for path, digest in record["outputs"].items()}
 
 
 def provenance_findings(revision: Revision, place: str) -> Iterator[Finding]:
@@ -36,14 +44,18 @@ def provenance_findings(revision: Revision, place: str) -> Iterator[Finding]:
     records = records_of(revision)
     written = recorded_outputs(records)
     params = revision.read_yaml(PARAMS)
+    parts = [record[part] for record in records.values() if record for part in _HASHED]
+    files = {path: _sha256(revision, path) for path in {path for part in parts for path in part}}
     for stage, record in records.items():
         if not record:
-            yield Finding("provenance", place, f"{FOLDER}/{stage}.json", f"missing, and {stage} writes it")
+            words = f"missing, or not of the form that {stage} writes"
+            yield Finding("provenance", place, f"{FOLDER}/{stage}.json", words)
             continue
         for path, digest in {**record["sources"], **record["inputs"], **record["outputs"]}.items():
-            found = written.get(path) if path.startswith(DATA) else _sha256(revision, path)
+            found, by = files[path], "the file has"
+            if found is None and path.startswith(DATA):  # as in a commit, where only what its stage recorded is known
+                found, by = written.get(path), "the stage that wrote it recorded"
             if found != digest:
-                by = "the stage that wrote it recorded" if path.startswith(DATA) else "the file has"
                 words = f"{stage} recorded sha256 {digest[:12]}, {by} {found[:12] if found else 'none'}"
                 yield Finding("provenance", place, path, words)
         for section, values in _sections(record["params"]).items():
@@ -72,29 +84,17 @@ def cache_findings(revision: Revision, cache: Path) -> tuple[list[Finding], int]
     written = recorded_outputs(records_of(revision))
     findings: list[Finding] = []
     seen = 0
-    for stage in stages_of(revision).values():
-        for out in stage.get("outs", []):
-            if out["path"].startswith(DATA):
-                for path, md5 in _files(out["path"], out["md5"], cache):
-                    seen += 1
-                    findings += _object_findings(path, md5, place_in(cache, md5), written)
+    for output, output_md5 in held_outputs(revision).items():
+        for path, md5 in objects(cache, output, output_md5).items():
+            file = place_in(cache, md5)
+            if file.is_file():
+                seen += 1
+                findings += _object_findings(path, md5, file, written)
     return findings, seen
 
 
-def _files(path: str, md5: str, cache: Path) -> Iterator[tuple[str, str]]:
-    """Path and md5 of the objects that a cache has of an output, a folder's listing among them."""
-    found = place_in(cache, md5)
-    if not found.is_file():
-        return
-    yield path, md5
-    if md5.endswith(".dir") and md5_file(found) == md5.removesuffix(".dir"):
-        for name, of_file in listed(found.read_bytes()).items():
-            if place_in(cache, of_file).is_file():
-                yield f"{path}/{name}", of_file
-
-
 def _object_findings(path: str, md5: str, file: Path, written: Mapping[str, str]) -> Iterator[Finding]:
-    if md5_file(file) != md5.removesuffix(".dir"):
+    if not is_proven(file, md5):
         yield Finding(
             "cache", CACHE, path, f"the object {md5} has md5 {md5_file(file)}: remove it, and run `dvc repro`"
         )

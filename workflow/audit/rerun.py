@@ -34,8 +34,8 @@ class Run:
         setup_seconds: Making the environment; 0 if the present one is the commit's.
         pipeline_seconds: The whole pipeline; of an audit that was resumed, from then on.
         environment: `present`, or what differed, for which the commit's own was made.
-        source: Where the data came from.
-        network: Whether a network was used.
+        source: Where the data came from; empty if `fetch` told none.
+        network: Whether a network was used, or, where no source was told, may have been.
         stages: What each stage recorded of its run, by name.
     """
 
@@ -56,22 +56,20 @@ def rerun(commit: Revision, place: Checkout, preset: str | None) -> Run:
         StageError: If the environment cannot be made or a stage fails.
     """
     project, notes = place.project, place.settings / "audit.json"
+    began = time.monotonic()
+    programs, differing = _present(), other_environment(project)
+    if differing:
+        print(f"audit: the commit's environment is another one ({differing}), so it is made", flush=True)
+        place.run("sh", "workflow/setup.sh", "runtime", programs=programs)
+        programs = project / ".venv" / "bin"
+    made = time.monotonic()
     if not notes.is_file():
         remove_results(commit, project)
         if preset:
-            put(preset, place, _present())
+            put(preset, place, programs)
         write_json(notes, {"started": _now()})
     noted = json.loads(notes.read_text(encoding="utf-8"))
-    differing = other_environment(project)
-    began = time.monotonic()
-    programs = _present()
-    if differing:
-        print(f"audit: the commit's environment is another one ({differing}), so it is made", flush=True)
-        place.run("sh", "workflow/setup.sh", "runtime", programs=_present())
-        programs = project / ".venv" / "bin"
-    made = time.monotonic()
-    source = noted.get("source") or _fetch(place, programs)
-    write_json(notes, {**noted, "source": source})
+    source = _fetch(place, programs)
     place.run("dvc", "repro", programs=programs)
     records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((project / "runs").glob("*.json"))]
     return Run(
@@ -81,7 +79,7 @@ def rerun(commit: Revision, place: Checkout, preset: str | None) -> Run:
         pipeline_seconds=round(time.monotonic() - made, 1),
         environment=differing or "present",
         source=source,
-        network=bool(differing) or source.endswith(_REMOTE),
+        network=bool(differing) or not source or source.endswith(_REMOTE),
         stages={record["stage"]: record for record in records},
     )
 
@@ -95,18 +93,19 @@ def _now() -> str:
 
 
 def _fetch(place: Checkout, programs: Path) -> str:
-    """Runs the stages up to `fetch`; the source that served."""
+    """Runs the stages up to `fetch`; the source that served, now or before an interruption."""
+    log = place.settings / "fetch.log"
     command = ["dvc", "repro", "fetch"]
     environment = place.environment(programs)
-    with subprocess.Popen(command, cwd=place.project, env=environment, stdout=subprocess.PIPE, text=True) as dvc:
+    with (
+        log.open("a", encoding="utf-8") as kept,
+        subprocess.Popen(command, cwd=place.project, env=environment, stdout=subprocess.PIPE, text=True) as dvc,
+    ):
         assert dvc.stdout
-        said = [_shown(line) for line in dvc.stdout]
+        for line in dvc.stdout:
+            print(line, end="", flush=True)
+            print(line, end="", flush=True, file=kept)
     if dvc.returncode:
         raise StageError(f"`dvc repro fetch` of the commit failed with status {dvc.returncode}, see above")
-    found = _SERVES.search("".join(said))
-    return found["source"] if found else "not told"
-
-
-def _shown(line: str) -> str:
-    print(line, end="", flush=True)
-    return line
+    found = _SERVES.search(log.read_text(encoding="utf-8"))
+    return found["source"] if found else ""

@@ -57,7 +57,8 @@ def _dependencies(audit: Audit) -> list[dict[str, Any]]:
         for name, facts in audit.packages.items()
     ]
     files = [{"name": name, "digest": {"sha256": digest}} for name, digest in audit.materials.items()]
-    return [{"name": "source", "digest": {"gitCommit": audit.commit}}, *files, *packages]
+    source = [{"name": "source", "digest": {"gitCommit": audit.commit}}] if audit.commit else []  # none of a workspace
+    return [*source, *files, *packages]
 
 
 def _annotations(audit: Audit) -> dict[str, Any]:

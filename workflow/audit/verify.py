@@ -17,7 +17,7 @@ from pipeline.errors import StageError
 from workflow.audit.signing import verified
 from workflow.audit.statement import PREDICATE
 from workflow.lock import DATA, outputs
-from workflow.pack import cache_folder, listed, place
+from workflow.pack import cache_folder, objects, place
 from workflow.revisions import Revision, resolve
 
 
@@ -113,13 +113,11 @@ def _content(revision: Revision, name: str, of_data: Mapping[str, Path]) -> byte
 def _data_objects(revision: Revision) -> dict[str, Path]:
     """Where DVC's cache has, or would have, each file of the data that a commit's dvc.lock states."""
     cache = cache_folder()
-    found = {}
-    for path, md5 in outputs(revision).items():
-        found[path] = place(cache, md5)
-        if md5.endswith(".dir") and found[path].is_file():
-            names = listed(found[path].read_bytes())
-            found |= {f"{path}/{name}": place(cache, of_file) for name, of_file in names.items()}
-    return found
+    return {
+        name: place(cache, of_file)
+        for path, md5 in outputs(revision).items()
+        for name, of_file in objects(cache, path, md5).items()
+    }
 
 
 if __name__ == "__main__":
