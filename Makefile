@@ -11,7 +11,7 @@ N = 5
 HEAD = workspace
 OUTPUT = report.html
 
-.PHONY: all setup setup-dev test lint quick compare report experiment seeds audit verify release pull faults bench portability lock lock-torch clean distclean help
+.PHONY: all setup setup-dev test lint quick compare report experiment seeds audit verify release pull faults vulnerabilities bench portability lock lock-torch clean distclean help
 .NOTPARALLEL:
 
 all: setup ## run what has changed, print the test metrics (also plain `make`; PYTHON=/a/python names a Python)
@@ -62,9 +62,12 @@ release: setup ## check that everything is in date, pack what DVC holds, tag the
 pull: setup ## fill DVC's cache from the pack of a release instead of training: FROM=path-or-url
 	@.venv/bin/python -m workflow.pull "$(FROM)"
 
-faults: setup-dev ## kill, fill disks, vary the machine, feed hostile input, and count (CUT=1: a part, 8 minutes)
+faults: setup-dev ## kill, fill disks, vary the machine, feed hostile input, and count; half an hour (CUT=1: a part)
 	.venv/bin/python -m pytest -o addopts="--strict-markers --strict-config -q" -p tests.faults.counting \
-	    $(if $(CUT),--cut) $(ARGS) tests/faults
+	    --numprocesses=auto --maxprocesses=4 --dist=worksteal $(if $(CUT),--cut) $(ARGS) tests/faults
+
+vulnerabilities: setup-dev ## look up the locked packages in the database of PyPI; needs the internet
+	.venv/bin/pip-audit --strict --require-hashes --disable-pip -r requirements/runtime.txt -r requirements/dev.txt
 
 portability: setup ## run the pipeline with other kernels and threads, an hour: what differs (ARGS="avx2 one_thread")
 	@.venv/bin/python -m bench.portability $(ARGS)

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+import tokenize
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,10 @@ from pipeline.errors import StageError
 SIGNIFICANT_DIGITS = 6
 
 MANIFEST = "sha256.json"
+
+
+#: What numpy raises on a header that is none.
+_NO_ARRAY = (ValueError, TypeError, SyntaxError, tokenize.TokenError, MemoryError, OverflowError)
 
 
 @contextmanager
@@ -179,6 +184,6 @@ def load_arrays(folder: Path) -> dict[str, NDArray[Any]]:
             try:
                 with file.open("rb") as handle:
                     arrays[file.stem] = np.lib.format.read_array(handle, allow_pickle=False)
-            except ValueError as error:
+            except _NO_ARRAY as error:
                 raise StageError(f"{file} is no plain array ({error}). Remove {folder} and run `dvc repro`") from error
     return arrays

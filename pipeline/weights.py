@@ -3,6 +3,10 @@
 import os
 from pathlib import Path
 
+import h5py
+import numpy as np
+
+from pipeline.errors import StageError
 from pipeline.files import atomic, prove, write_manifest
 from vae.model import VAE
 
@@ -34,8 +38,28 @@ def load_weights(vae: VAE, folder: Path) -> None:
     """Puts saved weights into `vae`, in place.
 
     Raises:
-        StageError: If a file is missing, or is not the one that was written.
+        StageError: If a file is missing, is not the one that was written, or has no weights of these networks.
     """
     prove(folder)
     for network in vae.networks:
-        network.load_weights(folder / f"{network.name}.weights.h5")
+        file = folder / f"{network.name}.weights.h5"
+        try:
+            _require_float32(file)
+            network.load_weights(file)
+        except (OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise StageError(
+                f"{file} has no weights of the {network.name} that the parameters describe ({reason}). "
+                f"Remove {folder} and run `dvc repro`"
+            ) from error
+
+
+def _require_float32(file: Path) -> None:
+    """Raises ValueError where an array is of another type, which Keras would cast."""
+
+    def require(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset) and item.dtype != np.float32:
+            raise ValueError(f"{name} is {item.dtype}, expected float32")
+
+    with h5py.File(file) as content:
+        content.visititems(require)

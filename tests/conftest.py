@@ -244,9 +244,9 @@ def checkout(project: Project) -> Project:
 
 
 #: Loaded by every Python of a command that has this file's folder on PYTHONPATH: kills the stage named in
-#: KILL_STAGE before or after the n-th rename to a path ending in KILL_PATH.
+#: KILL_STAGE before or after the n-th rename to a path ending in KILL_PATH, or in the write of the n-th byte of a file.
 KILLER = """
-import os, signal
+import os, resource, signal
 from pathlib import Path
 
 import psutil
@@ -258,6 +258,11 @@ def dvc():
 def arm():
     wanted, ending, number = os.environ["KILL_STAGE"], os.environ["KILL_PATH"], int(os.environ["KILL_NUMBER"])
     if os.environ.get("DVC_STAGE") != wanted:
+        return
+    if os.environ["KILL_WHEN"] == "within":
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (number, number))
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # the kernel ends the process as a kill does
         return
     victim = dvc() if os.environ.get("KILL_WHO") == "dvc" else os.getpid()
     seen = 0

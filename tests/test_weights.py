@@ -1,13 +1,17 @@
 """Weights on disk: the same bytes each time, the same values back, and a sentence where the disk is full."""
 
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
 from conftest import ROOT
+from test_files import prove_again
 
 from pipeline.errors import StageError
 from pipeline.weights import load_weights, save_weights
@@ -67,6 +71,56 @@ def test_damaged_weights_are_refused_by_name(tmp_path: Path) -> None:
     file.write_bytes(content)
     with pytest.raises(StageError, match=r"decoder\.weights\.h5 has sha256"):
         load_weights(vae(1), tmp_path / "model")
+
+
+def other_shapes(file: Path) -> None:
+    keras.utils.set_random_seed(1)
+    build_vae("textbook", 2, (8, 8, 8)).decoder.save_weights(file)
+
+
+def other_type(file: Path) -> None:
+    with h5py.File(file, "a") as content:
+        array = content.pop("layers/dense/vars/0")[...]
+        content["layers/dense/vars/0"] = array.astype(np.complex64)
+
+
+def objects(file: Path) -> None:
+    with h5py.File(file, "a") as content:
+        shape = content.pop("layers/dense/vars/0").shape
+        content["layers/dense/vars/0"] = np.full(shape, b"text", dtype=object)
+
+
+def outer_file(file: Path) -> None:
+    with h5py.File(file, "a") as content:
+        shape = content.pop("layers/dense/vars/0").shape
+        content.create_dataset("layers/dense/vars/0", shape, "f4", external=[(__file__, 0, 4 * int(np.prod(shape)))])
+
+
+def empty(file: Path) -> None:
+    h5py.File(file, "w").close()
+
+
+def pickled(file: Path) -> None:
+    file.write_bytes(pickle.dumps({"weights": [1.0]}))
+
+
+def damaged_links(file: Path) -> None:
+    """Spoils the tree of names, and leaves the start of the file, its length and its arrays."""
+    file.write_bytes(file.read_bytes().replace(b"TREE", b"FREE"))
+
+
+#: What makes of a file of weights one that is none.
+FORGERIES = [other_shapes, other_type, objects, outer_file, empty, pickled, damaged_links]
+
+
+@pytest.mark.parametrize("forge", FORGERIES)
+def test_other_weights_with_a_true_manifest_are_refused_by_name(tmp_path: Path, forge: Callable[[Path], None]) -> None:
+    folder = tmp_path / "model"
+    save_weights(vae(1), folder)
+    forge(folder / "decoder.weights.h5")
+    prove_again(folder)
+    with pytest.raises(StageError, match=r"decoder\.weights\.h5 has no weights of the decoder .*dvc repro"):
+        load_weights(vae(1), folder)
 
 
 def test_a_full_disk_is_an_error_and_no_crash(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import platform
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ ROOT = Path(__file__).parents[2]
 KINDS = (
     "kills survived",
     "disks filled",
+    "disks read-only",
+    "starts at once",
     "variations identical",
     "inputs tried",
     "inputs refused",
@@ -35,9 +38,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def counts() -> Counter[str]:
-    """Counts by kind, of the whole run."""
-    return _counts
+def counts(request: pytest.FixtureRequest) -> Iterator[Counter[str]]:
+    """Counts by kind, of one test; they travel with its report, from a process of its own, too."""
+    of_test: Counter[str] = Counter()
+    yield of_test
+    request.node.user_properties.append(("counts", dict(of_test)))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -49,7 +54,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Keeps why a check was not run."""
+    """Adds up what a test counted, and keeps why a check was not run."""
+    if report.when == "teardown":
+        _counts.update(dict(report.user_properties).get("counts", {}))
     if report.skipped and isinstance(report.longrepr, tuple):
         _not_run.append(f"{report.nodeid.rpartition('::')[2]}: {report.longrepr[2].removeprefix('Skipped: ')}")
 

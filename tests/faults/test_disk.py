@@ -1,15 +1,21 @@
-"""A full disk under every stage: a sentence, no half file, and to make room is all that it takes."""
+"""A full or read-only disk under every stage: a sentence, no half file, and to mend it is all that it takes."""
 
+import hashlib
 import os
+import re
 import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Project, command_of, outs_of
-from test_kills import GRAPH
+from test_kills import CUT, GRAPH
+
+from pipeline.files import files_of
 
 
 @pytest.fixture
@@ -28,32 +34,73 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("stage", GRAPH)
-def test_a_full_disk_ends_with_a_sentence_and_no_half_file(
-    finished: Project, small_disk: Path, counts: Counter[str], stage: str
+@contextmanager
+def full(disk: Path) -> Iterator[None]:
+    """Takes all the room that there is."""
+    filler = disk / "filler"
+    with filler.open("wb") as handle:
+        os.posix_fallocate(handle.fileno(), 0, shutil.disk_usage(disk).free)
+    yield
+    filler.unlink()
+
+
+@contextmanager
+def read_only(disk: Path) -> Iterator[None]:
+    """Lets nobody write."""
+    for rights in ("ro", "rw"):
+        subprocess.run(["mount", "-o", f"remount,{rights}", str(disk)], check=True)
+        if rights == "ro":
+            yield
+
+
+FAULTS = {
+    "disks filled": (full, r"No space left on device|no source of"),
+    "disks read-only": (read_only, r"Read-only file system|no source of"),
+}
+
+
+def faults() -> Iterator[Any]:
+    for stage in GRAPH:
+        for fault in FAULTS:
+            in_cut = stage == "train" if fault == "disks read-only" else stage in CUT["disk"]
+            marks = [] if in_cut else [pytest.mark.whole]
+            yield pytest.param(stage, fault, marks=marks)
+
+
+@pytest.mark.parametrize(("stage", "fault"), list(faults()))
+def test_a_disk_that_takes_nothing_ends_with_a_sentence_and_no_half_file(
+    finished: Project, small_disk: Path, counts: Counter[str], stage: str, fault: str
 ) -> None:
+    spoil, sentence = FAULTS[fault]
     project = finished.copy_to(small_disk / "project")
     before = project.tracked_results()
     command = command_of(project, stage)
     for path in outs_of(project, stage):
         assert project.run("rm", "-rf", path).returncode == 0
     files = project.files()
-    filler = small_disk / "filler"
-    fill(filler)
-    done = project.run(*command, env={"TMPDIR": str(small_disk.parent)})
+    with spoil(small_disk):
+        done = project.run(*command, env={"TMPDIR": str(small_disk.parent)})
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
-    assert "No space left on device" in done.stderr or "no source of" in done.stderr, done.stderr
+    assert re.search(sentence, done.stderr), done.stderr
     kept = {path for path in project.files() if path.startswith("state/")}
     assert project.files() - kept == files
-    filler.unlink()
     project.repro()
     assert project.tracked_results() == before
-    counts["disks filled"] += 1
+    counts[fault] += 1
 
 
-def fill(path: Path) -> None:
-    """Takes all the room that there is."""
-    free = shutil.disk_usage(path.parent).free
-    with path.open("wb") as handle:
-        os.posix_fallocate(handle.fileno(), 0, free)
+@pytest.mark.whole
+def test_outputs_that_are_read_only_links_into_the_cache_are_made_anew(finished: Project, tmp_path: Path) -> None:
+    """As DVC makes them where `cache.type` is one of links; what they point to stays what it was."""
+    project = finished.copy_to(tmp_path / "project")
+    before = project.tracked_results()
+    assert project.run("dvc", "config", "cache.type", "symlink").returncode == 0
+    assert project.run("dvc", "checkout", "--relink").returncode == 0
+    links = [path for path in (project.folder / "data").rglob("*") if path.is_symlink()]
+    assert links
+    project.repro("--force", "--no-run-cache")
+    assert project.tracked_results() == before
+    objects = [file for file in files_of(project.folder / ".dvc/cache/files/md5") if file.suffix != ".dir"]
+    for file in objects:
+        assert hashlib.md5(file.read_bytes()).hexdigest() == file.parent.name + file.name

@@ -7,8 +7,13 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import h5py
+import numpy as np
 import pytest
+import test_files
+import test_weights
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
@@ -16,9 +21,16 @@ from tensorflow_datasets.core.download.checksums import UrlInfo
 from test_params import FRAGMENTS, VALID, as_yaml, changed, loaded_or_refusal
 
 from pipeline import archives
+from pipeline.errors import StageError
+from pipeline.files import save_arrays
+from pipeline.weights import load_weights, save_weights
 
-#: Altered archives that are tried, and parameters of each of the two kinds.
-ARCHIVES, PARAMETERS = 400, 1000
+#: Altered archives that are tried, weights for each way to alter them, and parameters of each of the two kinds.
+ARCHIVES, WEIGHTS, PARAMETERS = 400, 50, 1000
+
+
+#: Makes other bytes of bytes.
+Alter = Callable[[bytes, random.Random], bytes]
 
 
 def bit_flipped(content: bytes, generator: random.Random) -> bytes:
@@ -40,7 +52,7 @@ def bomb(content: bytes, generator: random.Random) -> bytes:
     return gzip.compress(bytes(20_000_000), 9).ljust(len(content), b"\0")
 
 
-ALTER: list[Callable[[bytes, random.Random], bytes]] = [bit_flipped, truncated, lengthened, bomb]
+ALTER: list[Alter] = [bit_flipped, truncated, lengthened, bomb]
 
 
 def test_an_altered_archive_is_never_unpacked(
@@ -62,6 +74,42 @@ def test_an_altered_archive_is_never_unpacked(
         counts["inputs refused"] += 1
     path.write_bytes(content)
     assert archives._read_proven(path, info, nameless=False) == content
+
+
+@pytest.mark.parametrize("alter", ALTER)
+def test_altered_weights_are_never_opened(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    counts: Counter[str],
+    alter: Callable[[bytes, random.Random], bytes],
+) -> None:
+    generator, vae, folder = random.Random(0), test_weights.vae(1), tmp_path / "model"
+    save_weights(vae, folder)
+    file = folder / "encoder.weights.h5"
+    content = file.read_bytes()
+    monkeypatch.setattr(h5py, "File", lambda *_: pytest.fail("it was opened"))
+    for _ in range(WEIGHTS):
+        file.write_bytes(alter(content, generator))
+        counts["inputs tried"] += 1
+        with pytest.raises(StageError, match=r"encoder\.weights\.h5 has sha256"):
+            load_weights(vae, folder)
+        counts["inputs refused"] += 1
+
+
+@pytest.mark.parametrize("forge", test_weights.FORGERIES)
+def test_forged_weights_are_refused(tmp_path: Path, counts: Counter[str], forge: Callable[[Path], None]) -> None:
+    counts["inputs tried"] += 1
+    test_weights.test_other_weights_with_a_true_manifest_are_refused_by_name(tmp_path, forge)
+    counts["inputs refused"] += 1
+
+
+@pytest.mark.parametrize("forge", test_files.FORGERIES)
+def test_forged_arrays_are_refused(tmp_path: Path, counts: Counter[str], forge: Callable[[Path, Any], None]) -> None:
+    folder = tmp_path / "arrays"
+    save_arrays(folder, {"images": np.zeros(3, np.float32)})
+    counts["inputs tried"] += 1
+    test_files.test_no_array_with_a_true_manifest_is_refused_by_name(folder, forge)
+    counts["inputs refused"] += 1
 
 
 LEAVES = [

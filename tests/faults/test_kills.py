@@ -7,40 +7,55 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import ROOT, Project, without_results
+from conftest import ROOT, Project, outs_of, without_results
 from ruamel.yaml import YAML
+
+from pipeline.files import files_of
 
 GRAPH: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
 
-#: Points in each stage, of which the cut takes the first.
-POINTS = 2
+#: Renames in each stage at which it is killed.
+RENAMES = 2
+
+#: Stages of which a cut takes one fault of a kind, so that all are met over the kinds.
+CUT = {"kill": [*GRAPH][::3], "disk": [*GRAPH][1::3]}
 
 
 def points() -> Iterator[Any]:
-    """For each stage some of the renames that put its outputs in place, before or after it; it dies, or its DVC."""
-    generator = random.Random(0)
+    """For each stage some of the renames that put its outputs in place, before or after it; it dies, or its DVC.
+
+    Then a share of its largest output within which it is killed as it writes; and of `train` the epochs.
+    """
+    generator, whole = random.Random(0), pytest.mark.whole
     for stage, facts in GRAPH.items():
         renames = sum(len(facts.get(kind, [])) for kind in ("outs", "metrics", "plots"))
-        numbers = generator.sample(range(1, renames + 1), min(POINTS, renames))
+        numbers = generator.sample(range(1, renames + 1), min(RENAMES, renames))
         for place, number in enumerate(numbers):
             when, who = generator.choice(["before", "after"]), "dvc" if generator.random() < 0.3 else "stage"
-            marks = [pytest.mark.whole] if place else []
-            yield pytest.param(stage, number, when, who, id=f"{stage}, {who}, {when} rename {number}", marks=marks)
+            marks = [whole] if place or stage not in CUT["kill"] else []
+            yield pytest.param(stage, "", number, when, who, id=f"{stage}, {who}, {when} rename {number}", marks=marks)
+        share = generator.random()
+        yield pytest.param(stage, "", share, "within", "stage", id=f"{stage}, within a write, {share:.0%}", marks=whole)
+    for epoch in (1, 2, 3):
+        name = f"train, before epoch {epoch} is kept"
+        yield pytest.param("train", ".npz", epoch, "before", "stage", id=name, marks=[whole] if epoch > 1 else [])
 
 
-@pytest.mark.parametrize(("stage", "number", "when", "who"), list(points()))
+@pytest.mark.parametrize(("stage", "path", "point", "when", "who"), list(points()))
 def test_the_next_run_ends_with_the_right_bytes(
     project: Project,
     killer: Callable[..., dict[str, str]],
     counts: Counter[str],
     stage: str,
-    number: int,
+    path: str,
+    point: float,
     when: str,
     who: str,
 ) -> None:
     before, files = project.tracked_results(), project.files()
+    number = 1 + int(point * (largest(project, stage) - 1)) if when == "within" else int(point)
     without_results(project, stage)
-    killed = project.run("dvc", "repro", stage, env=killer(stage, "", number, when, who))
+    killed = project.run("dvc", "repro", stage, env=killer(stage, path, number, when, who))
     assert killed.returncode != 0, killed.stdout
     _, alive = psutil.wait_procs(orphans(project), timeout=60)
     assert not alive
@@ -48,6 +63,12 @@ def test_the_next_run_ends_with_the_right_bytes(
     assert project.tracked_results() == before
     assert project.files() == files
     counts["kills survived"] += 1
+
+
+def largest(project: Project, stage: str) -> int:
+    """Bytes of the largest file that a stage writes."""
+    outs = [project.folder / path for path in outs_of(project, stage)]
+    return max(file.stat().st_size for out in outs for file in files_of(out))
 
 
 def orphans(project: Project) -> list[psutil.Process]:

@@ -1,0 +1,49 @@
+"""The same work started twice at once: one start does it, the other says so, and the bytes are the right ones."""
+
+import subprocess
+from collections import Counter
+
+import pytest
+from conftest import Project, command_of, without_results
+from test_kills import GRAPH
+
+#: What DVC says to the second.
+REFUSALS = ("is busy", "Unable to acquire lock")
+
+
+def started(project: Project, command: list[str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        command,
+        cwd=project.folder,
+        env=project.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_the_pipeline_started_twice_is_run_once(project: Project, counts: Counter[str]) -> None:
+    before = project.tracked_results()
+    without_results(project, "preprocess")
+    both = [started(project, ["dvc", "repro"]) for _ in range(2)]
+    said = [one.communicate()[0] for one in both]
+    assert 0 in [one.returncode for one in both], said
+    for one, words in zip(both, said, strict=True):
+        assert one.returncode == 0 or any(refusal in words for refusal in REFUSALS), words
+        assert "Traceback" not in words
+    project.repro()
+    assert project.tracked_results() == before
+    counts["starts at once"] += 1
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("stage", [stage for stage, facts in GRAPH.items() if "--state " in facts["cmd"]])
+def test_a_stage_started_twice_by_hand_is_run_once(project: Project, counts: Counter[str], stage: str) -> None:
+    before = project.tracked_results()
+    both = [started(project, command_of(project, stage)) for _ in range(2)]
+    said = [one.communicate()[0] for one in both]
+    assert sorted(one.returncode for one in both) == [0, 1], said
+    assert "is held by process" in "".join(said)
+    project.repro()
+    assert project.tracked_results() == before
+    counts["starts at once"] += 1
