@@ -67,7 +67,7 @@ faults: setup-dev ## kill, fill disks, vary the machine, feed hostile input, and
 	    --numprocesses=auto --maxprocesses=4 --dist=worksteal $(if $(CUT),--cut) $(ARGS) tests/faults
 
 vulnerabilities: setup-dev ## look up the locked packages in the database of PyPI; needs the internet
-	.venv/bin/pip-audit --strict --require-hashes --disable-pip -r requirements/runtime.txt -r requirements/dev.txt
+	.venv/bin/pip-audit --strict --require-hashes --disable-pip -r requirements/dev.txt
 
 portability: setup ## run the pipeline with other kernels and threads, an hour: what differs (ARGS="avx2 one_thread")
 	@.venv/bin/python -m bench.portability $(ARGS)

@@ -47,10 +47,9 @@ def full(disk: Path) -> Iterator[None]:
 @contextmanager
 def read_only(disk: Path) -> Iterator[None]:
     """Lets nobody write."""
-    for rights in ("ro", "rw"):
-        subprocess.run(["mount", "-o", f"remount,{rights}", str(disk)], check=True)
-        if rights == "ro":
-            yield
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    yield
+    subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
 
 
 FAULTS = {
