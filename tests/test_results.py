@@ -131,6 +131,15 @@ def test_the_figures_of_each_image_are_all_there_and_small() -> None:
         assert all(np.isfinite(rows[name]).all() for name in rows.files)
 
 
+def test_readme_shows_the_counts_of_the_last_run_of_faults() -> None:
+    found = json.loads((ROOT / "bench/faults.json").read_text(encoding="utf-8"))
+    table = README.partition("| faults | count |\n")[2].partition("\n\n")[0]
+    rows = dict(re.findall(r"^\| ([a-z -]+)\b.*? \| (\d+) \|$", table, flags=re.MULTILINE))
+    shown = {name: int(count) for name, count in rows.items()}
+    assert shown == {**found["counts"], "checks not run": len(found["not_run"])}
+    assert found["counts"]["inputs wrongly accepted"] == 0
+
+
 def test_what_is_tolerated_is_what_the_documentation_shows() -> None:
     page = (ROOT / "docs" / "reproducibility.md").read_text(encoding="utf-8")
     for name in ("nll_nats", "elbo_nats", "kl_nats"):
