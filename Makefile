@@ -11,7 +11,7 @@ N = 5
 HEAD = workspace
 OUTPUT = report.html
 
-.PHONY: all setup setup-dev test lint quick compare report experiment seeds audit verify release pull faults vulnerabilities bench portability lock lock-torch clean distclean help
+.PHONY: all setup setup-scale setup-dev test lint quick compare report experiment sweep seeds audit verify release pull faults scale-test vulnerabilities bench bench-scale portability lock lock-torch clean distclean help
 .NOTPARALLEL:
 
 all: setup ## run what has changed, print the test metrics (also plain `make`; PYTHON=/a/python names a Python)
@@ -20,6 +20,9 @@ all: setup ## run what has changed, print the test metrics (also plain `make`; P
 
 setup: ## bring .venv to the lock of what `make` needs
 	@sh workflow/setup.sh runtime
+
+setup-scale: ## bring .venv to the lock of what `make sweep`, `make seeds` and `make audit REVS=` need
+	@sh workflow/setup.sh scale
 
 setup-dev: ## bring .venv to the lock of what `make test` and `make lint` need
 	@sh workflow/setup.sh dev
@@ -46,11 +49,15 @@ report: setup ## write one page, OUTPUT=report.html, for HEAD=workspace, or besi
 experiment: setup ## run a preset as a DVC experiment and record it: NAME=textbook (ARGS=--force goes to dvc exp run)
 	@.venv/bin/python -m workflow.experiment "$(NAME)" $(ARGS)
 
-seeds: setup ## run the parameters with N seeds as DVC experiments and record the spread: N=5
+sweep: setup-scale ## train many times with other parameters, by Ray: SPEC=sweeps/learning.yaml (RAY_ADDRESS: on a cluster)
+	@.venv/bin/python -m workflow.sweep "$(SPEC)"
+
+seeds: setup-scale ## run the parameters with N seeds as DVC experiments and record the spread: N=5
 	@.venv/bin/python -m workflow.seeds "$(N)"
 
 audit: setup ## prove a commit's numbers by running it anew: REV=HEAD PRESET= SIGN=key.pem PACK= (ARGS="--quick --strict")
-	@.venv/bin/python -m workflow.audit "$(or $(REV),HEAD)" $(if $(PRESET),--preset "$(PRESET)") \
+	@$(if $(REVS),sh workflow/setup.sh scale && .venv/bin/python -m workflow.audit.many "$(REVS)",$\
+	    .venv/bin/python -m workflow.audit "$(or $(REV),HEAD)") $(if $(PRESET),--preset "$(PRESET)") \
 	    $(if $(SIGN),--sign "$(SIGN)") $(if $(PACK),--pack "$(PACK)") $(ARGS)
 
 verify: setup ## prove a signed audit offline: FROM=audits/COMMIT KEY=key.pub
@@ -63,13 +70,17 @@ pull: setup ## fill DVC's cache from the pack of a release instead of training: 
 	@.venv/bin/python -m workflow.pull "$(FROM)"
 
 faults: setup-dev ## kill, fill disks, vary the machine, feed hostile input, and count; half an hour (CUT=1: a part)
-	.venv/bin/python -m pytest -o addopts="--strict-markers --strict-config -q" -p tests.faults.counting \
+	.venv/bin/python -m pytest -o addopts="--strict-markers --strict-config -q" -p tests.cutting -p tests.faults.counting \
 	    --numprocesses=auto --maxprocesses=4 --dist=worksteal $(if $(CUT),--cut) $(ARGS) tests/faults
+
+scale-test: setup-dev ## sweeps, seeds and audits on Ray, here and on a cluster of this machine; a quarter of an hour (CUT=1: a part)
+	.venv/bin/python -m pytest -o addopts="--strict-markers --strict-config -q" -p tests.cutting \
+	    $(if $(CUT),--cut) $(ARGS) tests/scale
 
 vulnerabilities: setup-dev ## look up the locked packages in the database of PyPI; needs the internet
 	.venv/bin/pip-audit --strict --require-hashes --disable-pip -r requirements/dev.txt
 
-portability: setup ## run the pipeline with other kernels and threads, an hour: what differs (ARGS="avx2 one_thread")
+portability: setup ## run the pipeline with other kernels and threads, an hour: what differs (ARGS="avx2 one_thread"; ARGS=processor)
 	@.venv/bin/python -m bench.portability $(ARGS)
 
 bench: setup ## time training beside the textbook's, 20 minutes (FULL=1 repeats whole runs; TORCH=1 installs PyTorch)
@@ -80,6 +91,9 @@ bench: setup ## time training beside the textbook's, 20 minutes (FULL=1 repeats 
 	fi
 	@.venv/bin/python -m bench $(if $(FULL),--full)
 
+bench-scale: setup-scale ## time a sweep on one and two workers against one trial alone, ten minutes; after make
+	@.venv/bin/python -m bench.scaling
+
 lock: setup ## make requirements/ and numeric.txt anew from pyproject.toml (ARGS=--upgrade: with the newest versions)
 	@set -eu; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	.venv/bin/python -m venv "$$folder"; \
@@ -89,7 +103,8 @@ lock: setup ## make requirements/ and numeric.txt anew from pyproject.toml (ARGS
 	        --custom-compile-command "make lock" $(ARGS) "$$@"; \
 	}; \
 	compile pyproject.toml -o requirements/runtime.txt; \
-	compile pyproject.toml --extra dev -c requirements/runtime.txt -o requirements/dev.txt; \
+	compile pyproject.toml --extra scale -c requirements/runtime.txt -o requirements/scale.txt; \
+	compile pyproject.toml --extra scale --extra dev -c requirements/scale.txt -o requirements/dev.txt; \
 	echo 'setuptools>=80' | compile - -c requirements/runtime.txt -o requirements/build.txt; \
 	.venv/bin/python -m pipeline.environment --write; \
 	git diff --stat -- requirements numeric.txt

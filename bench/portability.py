@@ -1,7 +1,8 @@
-"""`make portability`: the pipeline with kernels of other instruction sets and other thread counts, on one machine.
+"""`make portability`: the pipeline with kernels of other instruction sets, other thread counts, on other processors.
 
-Needs the results of `make` in this clone; each variation takes as long as they did. What then differs, and by how much,
-is written down by file and quantity: `workflow/tolerance.py` tolerates a multiple of it between classes of processors.
+Needs the results of `make` in this clone; each variation but `processor` takes as long as they did. What then differs,
+and by how much, is written down by file and quantity, beside what was measured of other variations, on this machine or
+another: `workflow/tolerance.py` tolerates a multiple of the largest between classes of processors.
 """
 
 import argparse
@@ -22,7 +23,8 @@ from bench.kernels import kernel_table
 from pipeline.errors import StageError
 from pipeline.files import atomic, files_of, significant, write_json
 from pipeline.params.section import PARAMS_FILE
-from pipeline.processor import KERNELS, processor_name
+from pipeline.processor import KERNELS, instruction_set, processor_name
+from workflow.changes import changes
 from workflow.distances import distances
 from workflow.lock import outputs
 from workflow.revisions import WORKSPACE, Revision, resolve
@@ -30,7 +32,7 @@ from workflow.tolerance import MEASURED, states_origin
 from workflow.working_copy import working_copy
 
 PAGE = Path("bench/portability.md")
-KEPT = Path("runs/portability")
+RECORD = Path("bench/portability.json")
 
 
 @dataclass(frozen=True)
@@ -60,24 +62,36 @@ VARIATIONS = {
     ),
 }
 
+#: Compares what `make` made here with what is committed, of another class of processor; runs nothing.
+PROCESSOR = "processor"
+
+#: Looks at operations of the libraries, one by one.
+OPERATIONS = "operations"
+
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the variations that are named, or all, and writes what all those that ever ran here differ by.
+    """Runs the variations that are named, or all, and writes what all those that were ever measured differ by.
 
     Returns:
         Exit status: 0, or 1 with a sentence.
     """
     parser = argparse.ArgumentParser(prog="python -m bench.portability", allow_abbrev=False)
-    parser.add_argument("names", nargs="*", metavar="VARIATION", help=f"of {', '.join(VARIATIONS)}; all if left out")
-    names = parser.parse_args(arguments).names or list(VARIATIONS)
+    known = [*VARIATIONS, OPERATIONS, PROCESSOR]
+    parser.add_argument(
+        "names", nargs="*", metavar="VARIATION", help=f"of {', '.join(known)}; all but the last if left out"
+    )
+    names = parser.parse_args(arguments).names or known[:-1]
     try:
-        unknown = [name for name in names if name not in VARIATIONS]
+        unknown = [name for name in names if name not in known]
         if unknown:
-            raise StageError(f"{unknown[0]!r} is no variation; expected some of: {', '.join(VARIATIONS)}")
+            raise StageError(f"{unknown[0]!r} is no variation; expected some of: {', '.join(known)}")
         for number, name in enumerate(names, 1):
-            print(f"portability: {number} of {len(names)}, {VARIATIONS[name].words}", flush=True)
-            write_json(KEPT / f"{name}.json", measure(VARIATIONS[name]))
-        _write(_kept())
+            print(f"portability: {number} of {len(names)}, {name}", flush=True)
+            if name == OPERATIONS:
+                _keep(name, {"machine": f"{processor_name()}, {instruction_set()}", "table": kernel_table()})
+            else:
+                _keep(name, compare_processors() if name == PROCESSOR else measure(VARIATIONS[name]))
+        _write(_kept(), json.loads(RECORD.read_text(encoding="utf-8")).get(OPERATIONS))
     except StageError as error:
         print(f"portability: {error}", file=sys.stderr)
         return 1
@@ -106,16 +120,49 @@ def measure(variation: Variation) -> dict[str, Any]:
         files = [file.relative_to(copy) for path in differing for file in files_of(copy / path)]
         return {
             "variation": variation.words,
+            "machine": _class(resolve(WORKSPACE)),
             "train_seconds": json.loads((copy / "runs/train.json").read_text(encoding="utf-8"))["seconds"],
             "outputs": len([path for path in stated if not states_origin(path)]),
-            "differing": differing,
-            "distances": {str(file): _distances(copy, file) for file in files if not states_origin(str(file))},
+            "differing": len(differing),
+            "distances": {
+                str(file): _distances(str(file), (copy / file).read_bytes(), file.read_bytes())
+                for file in files
+                if not states_origin(str(file))
+            },
         }
 
 
-def _distances(copy: Path, file: Path) -> dict[str, float]:
+def compare_processors() -> dict[str, Any]:
+    """What the results in the workspace differ by from the committed ones, made on another class of processor.
+
+    Raises:
+        StageError: If both are of one class, or of other code or parameters.
+    """
+    here, committed = resolve(WORKSPACE), resolve("HEAD")
+    if _class(here) == _class(committed):
+        raise StageError(f"the committed results are of this class, {_class(here)}: expected `make` to run on another")
+    between = changes(committed, here)
+    changed = [*between["code"], *(f"{row['name']} of params.yaml" for row in between["params"])]
+    if changed:
+        raise StageError(f"{changed[0]} differs from the commit; expected results of the same code and parameters")
+    stated, found = outputs(committed), outputs(here)
+    differing = [path for path, md5 in stated.items() if found.get(path) != md5 and not states_origin(path)]
+    contents = {path: committed.read(path) for path in differing}
+    return {
+        "variation": f"results of {_class(here)}",
+        "machine": _class(committed),
+        "train_seconds": json.loads(Path("runs/train.json").read_text(encoding="utf-8"))["seconds"],
+        "outputs": len([path for path in stated if not states_origin(path)]),
+        "differing": len(differing),
+        "distances": {
+            path: _distances(path, Path(path).read_bytes(), content) for path, content in contents.items() if content
+        },
+    }
+
+
+def _distances(path: str, ours: bytes, theirs: bytes) -> dict[str, float]:
     """Distances by quantity; those of another form, which no number tells and nothing tolerates, are left out."""
-    found = distances(str(file), (copy / file).read_bytes(), file.read_bytes())
+    found = distances(path, ours, theirs)
     return {name: distance for name, distance in found.items() if math.isfinite(distance)}
 
 
@@ -127,13 +174,19 @@ def _change(path: Path, changes: Mapping[str, Mapping[str, Any]]) -> None:
     yaml.dump(content, path)
 
 
+def _keep(name: str, measured: Mapping[str, Any]) -> None:
+    """Puts what was measured in the place of what was known of that variation."""
+    known = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else {}
+    write_json(RECORD, {**known, name: measured})
+
+
 def _kept() -> list[dict[str, Any]]:
-    """What was measured here of each variation, in their order."""
-    paths = [KEPT / f"{name}.json" for name in VARIATIONS]
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
+    """What was measured of each variation, on whatever machine, in their order."""
+    known = json.loads(RECORD.read_text(encoding="utf-8"))
+    return [known[name] for name in (*VARIATIONS, PROCESSOR) if name in known]
 
 
-def _write(measured: Sequence[Mapping[str, Any]]) -> None:
+def _write(measured: Sequence[Mapping[str, Any]], operations: Mapping[str, str] | None) -> None:
     """Writes the page, and what `workflow/tolerance.py` reads: the largest distance by file and quantity."""
     largest: dict[str, dict[str, float]] = {}
     for found in measured:
@@ -143,42 +196,54 @@ def _write(measured: Sequence[Mapping[str, Any]]) -> None:
                 of_file[name] = max(of_file.get(name, 0.0), float(significant(distance)))
     write_json(MEASURED, {"variations": [found["variation"] for found in measured], "largest": largest})
     with atomic(PAGE) as partial:
-        partial.write_text(_page(measured), encoding="utf-8")
+        partial.write_text(_page(measured, operations), encoding="utf-8")
 
 
-def _class() -> str:
-    """The class of processor of the results in the workspace."""
-    stated = json.loads(Path("metrics/processor.json").read_text(encoding="utf-8"))
+def _class(revision: Revision) -> str:
+    """The class of processor of the results of a revision."""
+    stated = revision.read_json("metrics/processor.json")
     return f"{stated['instruction_set']}, data caches {stated['caches']}, {stated['intra_op']} threads"
 
 
-def _page(measured: Sequence[Mapping[str, Any]]) -> str:
+def _page(measured: Sequence[Mapping[str, Any]], operations: Mapping[str, str] | None) -> str:
     headline = [("metrics/evaluation.json", name) for name in ("nll_nats", "elbo_nats", "kl_nats")]
     headline.append(("metrics/representation.json", "test_accuracy"))
     rows = [
         [
             found["variation"],
-            f"{found['outputs'] - len(found['differing'])} of {found['outputs']}",
+            found["machine"],
+            f"{found['outputs'] - found['differing']} of {found['outputs']}",
             *(f"{found['distances'].get(path, {}).get(name, 0.0):.3g}" for path, name in headline),
             f"{found['train_seconds']:.0f}",
         ]
         for found in measured
     ]
-    columns = ["variation", "outputs of equal bytes", "NLL", "ELBO", "KL", "accuracy", "training, s"]
-    return "\n".join(
+    columns = [
+        "variation",
+        "against the results of",
+        "outputs of equal bytes",
+        "NLL",
+        "ELBO",
+        "KL",
+        "accuracy",
+        "training, s",
+    ]
+    page = "\n".join(
         [
             "# Portability\n",
-            "Written by `make portability`, not by hand. The pipeline run in other ways on one machine,",
-            f"{processor_name()}, {_class()}, against the results of this commit:",
-            "the largest difference of any mean of either split, in nats, and of an accuracy; 0 is below the six",
-            "digits that metrics have.\n",
+            "Written by `make portability`, not by hand. The pipeline run in another way than the results it is held",
+            "against, all else equal: the largest difference of any mean of either split, in nats, and of an accuracy;",
+            "0 is below the six digits that metrics have.\n",
             tabulate(rows, columns, tablefmt="github", disable_numparse=True),
-            "\nOperations of the libraries, in a process a column, on the same numbers: whether the bytes are those of",
-            "the first column.\n",
-            kernel_table(),
             "",
         ]
     )
+    if operations:
+        page += (
+            f"\nOperations of the libraries on {operations['machine']}, in a process a column, on the same numbers:\n"
+            f"whether the bytes are those of the first column.\n\n{operations['table']}\n"
+        )
+    return page
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A project like the real one, with a slice of real-shaped data, in which tests run the real pipeline."""
 
+import json
 import os
 import shlex
 import shutil
@@ -324,6 +325,36 @@ def command_of(project: Project, stage: str) -> list[str]:
 HOSTILE = "</script><script>document.title='pwned'</script>"
 
 
+def sweep_record() -> dict[str, Any]:
+    """What a sweep of three trials wrote, the second of which was pruned and the third the best."""
+    losses = {1: [250.0, 240.0], 2: [260.0], 3: [245.0, 235.5]}
+    trials = [
+        {
+            "number": number - 1,
+            "values": {"train.learning_rate": 0.001 * 10**number, "train.keep": "best" if number > 1 else "last"},
+            "verdict": "completed" if len(history) > 1 else "pruned",
+            "experiment": f"cut-{number}" if len(history) > 1 else None,
+            "error": None,
+            "history": [{"epoch": epoch, "validation_loss": loss} for epoch, loss in enumerate(history, 1)],
+            "pipeline_seconds": 10.0,
+            "ended_seconds": 60.0 * number,
+        }
+        for number, history in losses.items()
+    ]
+    return {
+        "commit": "0123456789abcdef",
+        "cores": 2,
+        "objective": "validation_loss",
+        "parameters": ["train.keep", "train.learning_rate"],
+        "fixed": {},
+        "threads": 1,
+        "importance": {"train.learning_rate": 0.75, "train.keep": 0.25},
+        "sampler": {"name": "tpe", "seed": 1},
+        "pruner": {"name": "asha", "grace_epochs": 1, "reduction": 3},
+        "trials": trials,
+    }
+
+
 @pytest.fixture(scope="session")
 def two_revisions(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The finished project as main, and a branch of a hostile name with other parameters and their results."""
@@ -331,6 +362,8 @@ def two_revisions(finished: Project, tmp_path_factory: pytest.TempPathFactory) -
     assert project.run("git", "switch", "-q", "-c", HOSTILE).returncode == 0
     project.set_params({"train": {"epochs": 4}, "explore": {"seed": 3}})
     project.repro()
+    (project.folder / "sweeps").mkdir()
+    (project.folder / "sweeps/cut.json").write_text(json.dumps(sweep_record()), encoding="utf-8")
     project.commit(HOSTILE)
     return project
 

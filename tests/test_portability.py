@@ -1,23 +1,30 @@
 """What `make portability` writes of what it measured, and the operations that it looks at."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import ROOT, Project
 
 from bench import portability
 from bench.kernels import CAPS, operations
+from pipeline.errors import StageError
 from workflow import tolerance
+
+PROCESSOR, EVALUATION = "metrics/processor.json", "metrics/evaluation.json"
+NAMES = (*portability.VARIATIONS, portability.PROCESSOR)
 
 
 def measured(words: str, nll: float) -> dict[str, Any]:
     return {
         "variation": words,
+        "machine": "x",
         "train_seconds": 12.5,
         "outputs": 20,
-        "differing": ["metrics/evaluation.json"],
+        "differing": 1,
         "distances": {"metrics/evaluation.json": {"nll_nats": nll, "kl_nats": 0.5}},
     }
 
@@ -26,35 +33,61 @@ def measured(words: str, nll: float) -> dict[str, Any]:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(portability, "MEASURED", tmp_path / "tolerance.json")
     monkeypatch.setattr(portability, "PAGE", tmp_path / "page.md")
-    monkeypatch.setattr(portability, "kernel_table", lambda: "| operation |")
+    monkeypatch.setattr(portability, "RECORD", tmp_path / "portability.json")
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "metrics").mkdir()
-    (tmp_path / "metrics/processor.json").write_text('{"instruction_set": "x", "caches": "1K", "intra_op": 2}')
     return tmp_path
 
 
 def test_the_largest_difference_of_each_quantity_is_kept(folder: Path) -> None:
-    portability._write([measured("one", 0.001), measured("other", 0.004)])
+    portability._write([measured("one", 0.001), measured("other", 0.004)], {"machine": "y", "table": "| operation |"})
     content = json.loads((folder / "tolerance.json").read_text(encoding="utf-8"))
     assert content["largest"] == {"metrics/evaluation.json": {"nll_nats": 0.004, "kl_nats": 0.5}}
     page = (folder / "page.md").read_text(encoding="utf-8")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if "of 20" in line]
     assert rows == [
-        ["one", "19 of 20", "0.001", "0", "0.5", "0", "12"],
-        ["other", "19 of 20", "0.004", "0", "0.5", "0", "12"],
+        ["one", "x", "19 of 20", "0.001", "0", "0.5", "0", "12"],
+        ["other", "x", "19 of 20", "0.004", "0", "0.5", "0", "12"],
     ]
 
 
-def test_what_ran_before_counts_in_the_order_of_the_variations(folder: Path) -> None:
-    for name in ("one_thread", "avx2"):
-        (folder / portability.KEPT).mkdir(parents=True, exist_ok=True)
-        (folder / portability.KEPT / f"{name}.json").write_text(json.dumps(measured(name, 0.1)), encoding="utf-8")
-    assert [found["variation"] for found in portability._kept()] == ["avx2", "one_thread"]
+def test_what_was_measured_before_stays_in_the_order_of_the_variations(folder: Path) -> None:
+    for name in ("one_thread", "processor", "avx2", "one_thread"):
+        portability._keep(name, measured(name, 0.1))
+    assert [found["variation"] for found in portability._kept()] == ["avx2", "one_thread", "processor"]
 
 
 def test_an_unknown_variation_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert portability.main(["sse"]) == 1
     assert "'sse' is no variation; expected some of: avx2" in capsys.readouterr().err
+
+
+def test_results_of_another_processor_are_held_against_the_committed_ones(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.folder)
+    with pytest.raises(StageError, match="the committed results are of this class"):
+        portability.compare_processors()
+    originals = {name: Path(name).read_text(encoding="utf-8") for name in ("dvc.lock", PROCESSOR, EVALUATION)}
+    processor, evaluation = json.loads(originals[PROCESSOR]), json.loads(originals[EVALUATION])
+    evaluation["test"]["gray"]["elbo_nats"] += 0.25
+    Path(PROCESSOR).write_text(json.dumps({**processor, "instruction_set": "another"}), encoding="utf-8")
+    Path(EVALUATION).write_text(json.dumps(evaluation), encoding="utf-8")
+    lock = originals["dvc.lock"].replace(md5(originals[EVALUATION]), md5(Path(EVALUATION).read_text(encoding="utf-8")))
+    Path("dvc.lock").write_text(lock, encoding="utf-8")
+    project.commit("Results of another processor")
+    for name, text in originals.items():
+        Path(name).write_text(text, encoding="utf-8")
+    found = portability.compare_processors()
+    assert found["machine"].startswith("another, data caches")
+    assert found["differing"] == 1
+    assert found["distances"][EVALUATION]["elbo_nats"] == pytest.approx(0.25)
+    project.set_params({"train": {"seed": 7}})
+    with pytest.raises(StageError, match=r"train\.seed of params\.yaml differs from the commit"):
+        portability.compare_processors()
+
+
+def md5(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
 def test_operations_compute_what_they_say() -> None:
@@ -74,7 +107,7 @@ def test_operations_compute_what_they_say() -> None:
 
 def test_the_committed_tolerance_is_of_variations_that_exist() -> None:
     content = json.loads(tolerance.MEASURED.read_text(encoding="utf-8"))
-    assert set(content["variations"]) <= {variation.words for variation in portability.VARIATIONS.values()}
-    assert content["variations"]
+    record = json.loads((ROOT / portability.RECORD).read_text(encoding="utf-8"))
+    assert content["variations"] == [record[name]["variation"] for name in NAMES if name in record]
     assert all(np.isfinite(value) for quantities in content["largest"].values() for value in quantities.values())
     assert {"all instructions", "AVX2"} <= set(CAPS)

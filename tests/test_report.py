@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import HOSTILE, ROOT, Project, as_committed
+from conftest import HOSTILE, ROOT, Project, as_committed, sweep_record
 from ruamel.yaml import YAML
 
+from workflow.report.sweeps import places, sweeps
 from workflow.report.tables import shown
+from workflow.revisions import Revision
 
 VOID = {"meta", "link", "br", "img", "input", "rect", "circle"}
 
@@ -265,3 +267,38 @@ def test_what_cannot_be_shown_leaves_no_page(two_revisions: Project, tmp_path: P
         assert done.returncode == 1
         assert words in done.stderr
         assert not (project.folder / "none.html").exists()
+
+
+# ---- sweeps
+
+
+def test_completed_trials_of_a_sweep_are_shown_the_best_first(outline: Outline) -> None:
+    assert outline.table("trials-cut") == {
+        "experiment": ["validation loss", "train.keep", "train.learning_rate"],
+        "cut-3": ["235.500", "best", "1"],
+        "cut-1": ["240.000", "last", "0.01"],
+    }
+    assert any("3 trials: 2 completed, 1 pruned; 1 thread each" in text for text in outline.said("p"))
+
+
+def test_the_charts_of_a_sweep_show_its_trials(two_revisions: Project) -> None:
+    (sweep,) = sweeps(Revision("workspace", None, two_revisions.folder))
+    rows = {
+        name: [row for rows in chart["datasets"].values() for row in rows] for name, chart in sweep["charts"].items()
+    }
+    assert [(row["minutes"], row["loss"], row["best so far"]) for row in rows["progress"]] == [
+        (1.0, 240.0, 240.0),
+        (3.0, 235.5, 235.5),
+    ]
+    assert {row["parameter"]: row["share"] for row in rows["importance"]} == sweep_record()["importance"]
+    places = {(row["trial"], row["axis"]): row["place"] for row in rows["coordinates"]}
+    assert (places["cut-1", "train.learning_rate"], places["cut-3", "train.learning_rate"]) == (0, 1)
+    assert (places["cut-1", "validation_loss"], places["cut-3", "validation_loss"]) == (1, 0)
+
+
+def test_values_that_span_decades_are_placed_by_their_logarithm() -> None:
+    assert places([1, 10, 100]) == pytest.approx([0, 0.5, 1])
+    assert places([1, 2, 5]) == pytest.approx([0, 0.25, 1])
+    assert places([0, 50, 100]) == pytest.approx([0, 0.5, 1])
+    assert places(["b", "a", "b"]) == [1, 0, 1]
+    assert places([3, 3]) == [0.5, 0.5]

@@ -74,7 +74,8 @@ def page(request: pytest.FixtureRequest, browser: Browser, pages: dict[str, Path
     for explorer in opened.locator(".explorer").all():
         expect(explorer).to_have_attribute("data-ready", "true")
     expect(opened.locator("#per-class.dataTable")).to_be_visible()
-    expect(opened.locator("#curves svg")).to_be_visible()
+    for name in ("curves", "sweep-cut-coordinates", "sweep-cut-progress", "sweep-cut-importance"):
+        expect(opened.locator(f"#{name} svg")).to_be_visible()
     yield opened
     assert said == []
     assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [address]
@@ -134,7 +135,7 @@ def test_hovering_over_the_curves_tells_a_loss_of_the_history(
 def test_nothing_overflows(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
     page.wait_for_function("document.documentElement.scrollWidth <= innerWidth")
-    for picture in page.locator("main img, main canvas:visible, #curves svg").all():
+    for picture in page.locator("main img, main canvas:visible, .chart svg").all():
         box = box_of(picture)
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= width + 1

@@ -17,7 +17,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-LOCKS = ("build", "runtime", "dev")
+LOCKS = ("build", "runtime", "scale", "dev")
 SHELLS = [path for name in ("sh", "dash", "bash") if (path := shutil.which(name))]
 #: Everything that setup.sh may call beside what the stubs play; all of it is on any Debian and macOS.
 TOOLS = ("awk", "cat", "cksum", "dirname", "du", "grep", "mkdir", "mv", "rm", "sh", "tr")
@@ -199,14 +199,22 @@ def test_second_run_is_silent_and_does_nothing(machine: Machine) -> None:
     assert machine.stamp.stat().st_mtime_ns == before
 
 
-def test_dev_adds_to_runtime_and_satisfies_it(machine: Machine) -> None:
-    machine.installed("runtime")
+@pytest.mark.parametrize(
+    ("held", "asked", "added"),
+    [
+        ("runtime", "scale", "Ray and Optuna"),
+        ("runtime", "dev", "the tools of make test"),
+        ("scale", "dev", "the tools of make test"),
+    ],
+)
+def test_a_lock_adds_to_those_before_it_and_satisfies_them(machine: Machine, held: str, asked: str, added: str) -> None:
+    machine.installed(held)
     machine.calls()
-    assert "adding the tools of make test" in machine.installed("dev")
+    assert f"adding {added} to .venv" in machine.installed(asked)
     calls = machine.calls()
     assert "-m venv .venv" not in calls
-    assert [call.split()[-1] for call in calls if "pip install" in call] == ["requirements/dev.txt"]
-    assert machine.installed("runtime") == machine.installed("dev") == ""
+    assert [call.split()[-1] for call in calls if "pip install" in call] == [f"requirements/{asked}.txt"]
+    assert machine.installed(held) == machine.installed(asked) == ""
     assert machine.calls() == []
 
 
@@ -327,7 +335,7 @@ def test_failing_numeric_file_is_said_and_tried_again(machine: Machine) -> None:
 
 @pytest.mark.parametrize("arguments", [(), ("prod",), ("runtime", "dev")])
 def test_unknown_argument_is_refused(machine: Machine, arguments: tuple[str, ...]) -> None:
-    assert f"runtime|dev, received: {' '.join(arguments)}" in machine.refused(*arguments)
+    assert f"runtime|scale|dev, received: {' '.join(arguments)}" in machine.refused(*arguments)
 
 
 # --- which Python

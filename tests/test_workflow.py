@@ -21,7 +21,6 @@ from workflow.working_copy import working_copy
 SUMMARY = (sys.executable, "-m", "workflow.summary")
 EXPERIMENT = (sys.executable, "-m", "workflow.experiment")
 SEEDS = (sys.executable, "-m", "workflow.seeds")
-STALE_SEEDS = (sys.executable, "-c", "from workflow import seeds; print(seeds.stale())")
 STALE = (sys.executable, "-c", "from workflow.presets import stale_presets; print(stale_presets())")
 
 
@@ -181,29 +180,6 @@ def test_the_spread_over_runs_is_that_of_their_metrics() -> None:
     assert set(spread) == {"nll_nats", "active_units"}
     assert spread["nll_nats"] == {"mean": 227.0, "deviation": 2.0, "lowest": 225.0, "highest": 229.0}
     assert (spread["active_units"]["mean"], spread["active_units"]["lowest"]) == (5, 3)
-
-
-def test_seeds_are_run_once_as_experiments_and_recorded(project: Project) -> None:
-    metrics = json.loads((project.folder / "metrics/evaluation.json").read_text())
-    done = project.run(*SEEDS, "2")
-    assert done.returncode == 0, done.stdout + done.stderr
-    record = json.loads((project.folder / "metrics/seeds.json").read_text())
-    assert record["seeds"] == [1, 2]
-    found = record["metrics"]["evaluation"]["test"]["gray"]["elbo_nats"]
-    assert found["lowest"] < found["highest"]
-    assert any(found[end] == pytest.approx(metrics["test"]["gray"]["elbo_nats"]) for end in ("lowest", "highest"))
-    assert {"representation", "outliers", "samples"} < set(record["metrics"])
-    assert json.loads((project.folder / "metrics/evaluation.json").read_text()) == metrics
-    assert "seed-2-" in project.run("dvc", "exp", "show", "--csv").stdout
-    assert project.run(*STALE_SEEDS).stdout.strip() == "False"
-
-    again = project.run(*SEEDS, "2")
-    assert again.returncode == 0
-    assert "seed 2" not in again.stdout
-    project.set_params({"train": {"seed": 9}})
-    assert project.run(*STALE_SEEDS).stdout.strip() == "False"
-    project.set_params({"represent": {"iterations": 9}})
-    assert project.run(*STALE_SEEDS).stdout.strip() == "True"
 
 
 @pytest.mark.parametrize("count", ["1", "0", "-3", "many", ""])

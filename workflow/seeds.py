@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from pipeline.params.whole import load_params
 from pipeline.stage import INTERRUPTED
 from workflow.presets import STAGES, run_digest
 from workflow.revisions import experiments, resolve
+from workflow.sweep.engine import COMPLETED, Plan, forget, head_commit, run
 
 PATH = Path("metrics/seeds.json")
 
@@ -27,7 +27,7 @@ _WITHOUT_ERROR = ("active_units", "calibration_error")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs an experiment a seed, from that of the parameters on, and writes `metrics/seeds.json`.
+    """Runs an experiment a seed, from that of the parameters on, by Ray, and writes `metrics/seeds.json`.
 
     An experiment bears the digest of what it runs in its name: one that is there already is not run again.
 
@@ -43,17 +43,16 @@ def main(arguments: Sequence[str]) -> int:
         params = load_params()
         seeds = range(params.train.seed, params.train.seed + int(count))
         digest = seeds_digest()
-        names = {seed: f"seed-{seed}-{digest[:8]}" for seed in seeds}
-        for number, (seed, name) in enumerate(names.items(), 1):
-            if name not in experiments():
-                print(f"seeds: {number} of {count}, seed {seed}", flush=True)
-                _run(name, seed, digest)
-        found = [_metrics(name) for name in names.values()]
+        name = f"seed-{{seed}}-{digest[:8]}"
+        missing = [seed for seed in seeds if name.format(seed=seed) not in experiments()]
+        if missing:
+            _run(missing, name, f"seeds-{digest[:8]}-{seeds[0]}-{seeds[-1]}", params.threads.intra_op)
+        found = [_metrics(name.format(seed=seed)) for seed in seeds]
     except StageError as error:
         print(f"seeds: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("seeds: interrupted; `make seeds` runs the stages that are not done", file=sys.stderr)
+        print("seeds: interrupted; `make seeds` goes on with it", file=sys.stderr)
         return INTERRUPTED
     write_metrics(PATH, {"digest": digest, "seeds": list(seeds), "metrics": spreads(found)})
     print(f"seeds: wrote {PATH}; commit it with dvc.lock and metrics/. The runs: dvc exp show --only-changed")
@@ -89,27 +88,31 @@ def spreads(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return spread
 
 
-def _run(name: str, seed: int, digest: str) -> None:
-    """Runs a seed as an experiment of that name.
+def _run(seeds: Sequence[int], name: str, key: str, threads: int) -> None:
+    """Runs seeds as experiments of that name, as many at once as there are cores for.
 
     Raises:
-        StageError: If the run fails, or the workspace that it was copied from is not of the digest any more.
+        StageError: If one fails, with its reason.
     """
-    setting = ["--set-param", f"train.seed={seed}"]
-    command = ["dvc", "exp", "run", "--temp", "--name", name, *setting, *TARGETS]
-    with subprocess.Popen(command) as dvc:
-        try:
-            status = dvc.wait()
-        except KeyboardInterrupt:
-            dvc.wait()  # it has the interrupt too, and removes its copy of the workspace
-            raise
-    if status or name not in experiments():
-        raise StageError(f"the run of seed {seed} failed; its message stands above. `make seeds` goes on with it")
-    if seeds_digest() != digest:
-        subprocess.run(["dvc", "exp", "remove", name], check=True)
-        raise StageError(
-            f"code, parameters or versions changed while seed {seed} ran, so it was removed: run `make seeds` again"
+    print(f"seeds: runs {', '.join(map(str, seeds))}", flush=True)
+    ended = run(
+        Plan(
+            key=key,
+            job={"project": str(Path().resolve()), "commit": head_commit(), "targets": list(TARGETS), "name": name},
+            values={},
+            threads=threads,
+            trials=len(seeds),
+            hours=None,
+            objective="validation_loss",
+            grid={"train.seed": seeds},
         )
+    )
+    forget(key)
+    for trial in ended.trials:
+        if trial.verdict != COMPLETED:
+            raise StageError(
+                f"the run of seed {trial.values['train.seed']} {trial.verdict}: {trial.error}; `make seeds` tries again"
+            )
 
 
 def _metrics(name: str) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 #!/bin/sh
-# Makes .venv hold exactly a lock of requirements/: `sh workflow/setup.sh runtime` (what `make` needs)
-# or `sh workflow/setup.sh dev` (that, and what `make test` and `make lint` need).
+# Makes .venv hold exactly a lock of requirements/: `sh workflow/setup.sh runtime` (what `make` needs),
+# `scale` (that, and what `make sweep` needs) or `dev` (that, and what `make test` and `make lint` need).
 # Silent where .venv is current. Otherwise it first says all that is missing, with the command that mends it,
 # then installs; .venv/setup.stamp is written only after everything worked.
 # POSIX sh and no GNU-only options: it runs under dash and on macOS.
 set -eu
 unset CDPATH PYTHONHOME PYTHONPATH # neither may bring in modules that no lock names
 
-usage="usage: sh workflow/setup.sh runtime|dev"
+usage="usage: sh workflow/setup.sh runtime|scale|dev"
+locks="runtime scale dev"            # each has all versions of those before it
 pythons="3.11 3.12 3.13"             # requires-python of pyproject.toml
 expected="a Python from 3.11 to 3.13"
 environment_gb=4 # .venv when finished, and while pip unpacks into it
@@ -275,7 +276,7 @@ update() {
         find_python
         require_disk $((environment_gb + data_gb)) ".venv $environment_gb, data and cache $data_gb"
     else
-        require_disk 1 "for the tools of make test"
+        require_disk 1 "for $more"
     fi
     require_git
     require_writable
@@ -289,8 +290,8 @@ update() {
         create
         say "installing about $(about "$lock") packages, up to 3 GB: 2 minutes with a fast network, else longer"
     else
-        # The dev lock has the runtime lock's versions: what stands stays as stamped, even if this fails.
-        say "adding the tools of make test to .venv: half a minute"
+        # The lock has the versions of the one that stands: that stays as stamped, even if this fails.
+        say "adding $more to .venv: half a minute"
     fi
     install "$lock"
     conflicts=$(.venv/bin/python -m pip check 2>&1) || refuse "requirements/$lock.txt contradicts itself: $conflicts;" \
@@ -307,9 +308,11 @@ write_stamp() {
 }
 
 case "$#,${1-}" in
-    1,runtime | 1,dev) lock=$1 ;;
+    1,runtime | 1,scale | 1,dev) lock=$1 ;;
     *) refuse "$usage, received: $*" ;;
 esac
+more="Ray and Optuna"
+if [ "$lock" = dev ]; then more="the tools of make test"; fi
 cd -P "$(dirname "$0")/.."
 root=$(pwd -P)
 while [ "${PATH#"$root/.venv/bin:"}" != "$PATH" ]; do
@@ -320,16 +323,16 @@ export PIP_USE_PEP517=1 # old pips would take another way for the two packages w
 export PIP_USER=0       # a venv has no user folder
 
 current=no # .venv holds what is asked for
-reuse=no   # .venv holds the runtime lock, and dev is asked for
+reuse=no   # .venv holds a lock before the one that is asked for
 stamp=
 seen=
 if [ -f .venv/setup.stamp ] && examine .venv/bin/python; then
     { IFS= read -r stamp && read -r seen; } <.venv/setup.stamp || true
-    if [ "$stamp" = "$(stamp_of dev "$version")" ]; then
-        current=yes
-    elif [ "$stamp" = "$(stamp_of runtime "$version")" ]; then
-        if [ "$lock" = runtime ]; then current=yes; else reuse=yes; fi
-    fi
+    kept=reuse
+    for held in $locks; do
+        if [ "$held" = "$lock" ]; then kept=current; fi
+        if [ "$stamp" = "$(stamp_of "$held" "$version")" ]; then eval "$kept=yes"; fi
+    done
     if [ -n "${PYTHON:-}" ]; then
         installed=$version
         if ! examine "$PYTHON" || [ "$version" != "$installed" ]; then

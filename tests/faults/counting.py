@@ -27,30 +27,12 @@ _counts: Counter[str] = Counter()
 _not_run: list[str] = []
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds the option that leaves out what only a whole run tries."""
-    parser.addoption("--cut", action="store_true", help="leave out what is marked `whole`")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Makes the mark known."""
-    config.addinivalue_line("markers", "whole: tried by a whole run only, not by a cut")
-
-
 @pytest.fixture
 def counts(request: pytest.FixtureRequest) -> Iterator[Counter[str]]:
     """Counts by kind, of one test; they travel with its report, from a process of its own, too."""
     of_test: Counter[str] = Counter()
     yield of_test
     request.node.user_properties.append(("counts", dict(of_test)))
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what only a whole run tries, where a cut is asked for."""
-    if config.getoption("--cut"):
-        kept = [item for item in items if item.get_closest_marker("whole") is None]
-        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-        items[:] = kept
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -57,17 +57,18 @@ def curves(histories: Mapping[str, bytes]) -> dict[str, Any]:
     near = alt.selection_point(name="near", fields=["epoch"], nearest=True, on="pointerover", empty=False)
     opacity = alt.condition(near, alt.value(1), alt.value(0))
     points = base.mark_point(filled=True, size=70).encode(tooltip=_TOLD, opacity=opacity).add_params(near)
-    return _styled(alt.LayerChart(layer=[lines, points]).add_params(shown)).to_dict()
+    return styled(alt.LayerChart(layer=[lines, points]).add_params(shown)).to_dict()
 
 
-def _styled(chart: alt.LayerChart) -> alt.LayerChart:
+def styled(chart: alt.LayerChart) -> alt.LayerChart:
+    """A chart as all of the page look: as wide as its place, in the colours of the page's text."""
     legend = {"orient": "top", "labelLimit": 250, "symbolType": "stroke", "symbolSize": 400, "columns": 1}
     return (
         chart.properties(width="container", height=320, background="transparent")
         .configure(font="system-ui, sans-serif")
         .configure_view(stroke=None)
         .configure_axis(**_AXIS, gridOpacity=0.15, domainOpacity=0.4, tickOpacity=0.4, labelFontSize=12)
-        .configure_legend(**legend, labelColor=_INK, symbolStrokeColor=_INK, labelFontSize=12)
+        .configure_legend(**legend, labelColor=_INK, titleColor=_INK, symbolStrokeColor=_INK, labelFontSize=12)
     )
 
 

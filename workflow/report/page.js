@@ -15,9 +15,9 @@ async function sortable(table) {
 }
 
 function drawn(place) {
-  const specification = JSON.parse(document.getElementById("curves-data").textContent);
+  const specification = JSON.parse(document.getElementById(`${place.id}-data`).textContent);
   vegaEmbed(place, specification, { renderer: "svg", actions: false, tooltip: { theme: "custom" } });
 }
 
 for (const table of document.querySelectorAll("#per-class")) sortable(table);
-for (const place of document.querySelectorAll("#curves")) drawn(place);
+for (const place of document.querySelectorAll(".chart > div")) drawn(place);

@@ -16,6 +16,7 @@ from workflow.report import tables
 from workflow.report.charts import chart_library, curves
 from workflow.report.pictures import figure, sprite
 from workflow.report.sides import origin, provenance, why_missing
+from workflow.report.sweeps import sweeps
 from workflow.revisions import Revision
 from workflow.tables import name_of, nats, sentence, signed
 from workflow.templates import pages_in
@@ -64,6 +65,7 @@ def render(head: Revision, base: Revision | None) -> str:
         images=images,
         colours=CLASS_COLOURS,
         chart=_chart(sides),
+        sweeps=sweeps(head),
         figures=[{"words": words, "pictures": _pictures(name, sides)} for name, words in _FIGURES.items()],
         classes=tables.classes(sides),
         params=tables.params(sides),

@@ -1,0 +1,56 @@
+"""Seeds and audits on the embedded Ray of one machine."""
+
+import json
+import sys
+
+import pytest
+from conftest import Project
+
+SEEDS = (sys.executable, "-m", "workflow.seeds")
+STALE_SEEDS = (sys.executable, "-c", "from workflow import seeds; print(seeds.stale())")
+AUDITS = (sys.executable, "-m", "workflow.audit.many")
+
+pytestmark = pytest.mark.whole
+
+
+def test_seeds_are_run_once_as_experiments_and_recorded(project: Project) -> None:
+    metrics = json.loads((project.folder / "metrics/evaluation.json").read_text())
+    done = project.run(*SEEDS, "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "seeds: runs 1, 2" in done.stdout
+    record = json.loads((project.folder / "metrics/seeds.json").read_text())
+    assert record["seeds"] == [1, 2]
+    found = record["metrics"]["evaluation"]["test"]["gray"]["elbo_nats"]
+    assert found["lowest"] < found["highest"]
+    assert any(found[end] == pytest.approx(metrics["test"]["gray"]["elbo_nats"]) for end in ("lowest", "highest"))
+    assert {"representation", "outliers", "samples"} < set(record["metrics"])
+    assert json.loads((project.folder / "metrics/evaluation.json").read_text()) == metrics
+    assert "seed-2-" in project.run("dvc", "exp", "show", "--csv").stdout
+    assert project.run(*STALE_SEEDS).stdout.strip() == "False"
+
+    project.commit("Seeds")
+    again = project.run(*SEEDS, "2")
+    assert again.returncode == 0
+    assert "seeds: runs" not in again.stdout
+    project.set_params({"train": {"seed": 9}})
+    assert project.run(*STALE_SEEDS).stdout.strip() == "False"
+    project.set_params({"represent": {"iterations": 9}})
+    assert project.run(*STALE_SEEDS).stdout.strip() == "True"
+    refused = project.run(*SEEDS, "2")
+    assert refused.returncode == 1
+    assert "params.yaml is not as committed" in refused.stderr
+
+
+def test_each_revision_is_audited_and_the_worst_verdict_is_the_status(project: Project) -> None:
+    assert project.run("git", "tag", "good").returncode == 0
+    figures = project.folder / "metrics/evaluation.json"
+    figures.write_text(figures.read_text().replace("1", "2", 1), encoding="utf-8")
+    project.commit("A metric of another pipeline")
+    assert project.run(*AUDITS, "good", "--quick").returncode == 0
+    done = project.run(*AUDITS, "good HEAD", "--quick")
+    assert done.returncode == 1, done.stdout + done.stderr
+    rows = [line.split()[1] for line in done.stdout.splitlines() if "audits/" in line]
+    assert rows == ["identical,", "differs"]
+    unknown = project.run(*AUDITS, "good bad", "--quick")
+    assert unknown.returncode == 2
+    assert "revision 'bad': expected a commit" in unknown.stderr

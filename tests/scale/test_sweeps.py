@@ -1,0 +1,252 @@
+"""Sweeps on one machine and on a cluster: what they leave and survive, and that the numbers of a trial are its own."""
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clusters import PATIENCE, PORT, Cluster, wait_for
+from conftest import Project
+from ruamel.yaml import YAML
+
+SWEEP = (sys.executable, "-m", "workflow.sweep")
+SPEC: Mapping[str, Any] = {
+    "objective": "validation_loss",
+    "space": {
+        "train.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+        "model.latent_dim": {"choices": [2, 3]},
+    },
+    "fixed": {"train.epochs": 3},
+    "threads": 1,
+    "sampler": {"name": "tpe", "seed": 1},
+    "pruner": {"name": "asha", "grace_epochs": 1, "reduction": 3},
+    "budget": {"trials": 12},
+}
+
+
+def record_of(project: Project, name: str = "cut") -> Any:
+    """What a sweep wrote."""
+    return json.loads((project.folder / f"sweeps/{name}.json").read_text(encoding="utf-8"))
+
+
+def write_spec(project: Project, name: str = "cut", **changes: Any) -> str:
+    """Writes a specification and commits it; its path."""
+    path = project.folder / "sweeps" / f"{name}.yaml"
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w", encoding="utf-8") as handle:
+        YAML(pure=True).dump({**SPEC, **changes}, handle)
+    project.commit(f"Sweep {name}")
+    return str(path.relative_to(project.folder))
+
+
+def experiments_of(project: Project) -> list[str]:
+    """Names of the project's DVC experiments."""
+    listed = project.run("dvc", "exp", "list", "--all-commits", "--name-only").stdout
+    return sorted(line.strip() for line in listed.splitlines() if line.strip())
+
+
+@pytest.fixture(scope="session")
+def swept(make_project: Callable[[str], Project]) -> Project:
+    """A project of the stages up to training, run, committed and swept. Tests copy it; none changes it."""
+    project = make_project("swept")
+    graph = project.folder / "dvc.yaml"
+    yaml = YAML(typ="safe", pure=True)
+    content = yaml.load(graph)
+    stages = {name: content["stages"][name] for name in ("check", "fetch", "preprocess", "train")}
+    with graph.open("w", encoding="utf-8") as handle:
+        yaml.dump({"vars": content["vars"], "stages": stages}, handle)
+    project.repro()
+    project.commit("Results")
+    done = project.run(*SWEEP, write_spec(project))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return project
+
+
+def test_every_trial_ends_once_and_the_completed_ones_are_experiments(swept: Project) -> None:
+    trials = record_of(swept)["trials"]
+    assert [trial["number"] for trial in trials] == list(range(12))
+    assert {trial["verdict"] for trial in trials} <= {"completed", "pruned"}
+    completed = [trial["experiment"] for trial in trials if trial["verdict"] == "completed"]
+    assert completed
+    assert sorted(completed) == sorted(experiments_of(swept))
+    for trial in trials:
+        epochs = [row["epoch"] for row in trial["history"]]
+        assert epochs == list(range(1, len(epochs) + 1))
+        assert len(epochs) == 3 or trial["verdict"] == "pruned"
+        assert 1e-4 <= trial["values"]["train.learning_rate"] <= 1e-2
+        assert trial["values"]["threads.intra_op"] == 1
+    assert swept.run("git", "status", "--porcelain").stdout == "?? sweeps/cut.json\n"
+
+
+def test_the_winner_applied_and_run_alone_gives_the_same_weights_and_numbers(swept: Project, tmp_path: Path) -> None:
+    project = swept.copy_to(tmp_path / "project")
+    completed = [trial for trial in record_of(project)["trials"] if trial["verdict"] == "completed"]
+    best = min(completed, key=lambda trial: trial["history"][-1]["validation_loss"])
+    assert project.run("dvc", "exp", "apply", best["experiment"]).returncode == 0
+    promised = project.tracked_results()
+    assert "metrics/history.csv" in promised
+    assert "metrics/evaluation.json" not in promised  # no results of stages that the trial did not run
+    project.repro("--force", "--no-run-cache", "train")
+    assert project.tracked_results() == promised
+    history = (project.folder / "metrics/history.csv").read_text(encoding="utf-8").splitlines()[1:]
+    found = [[float(number) for number in line.split(",")] for line in history]
+    assert [row[4] for row in found] == [row["validation_loss"] for row in best["history"]]
+
+
+def test_a_fresh_clone_has_the_experiments_from_a_git_remote(swept: Project, tmp_path: Path) -> None:
+    project = swept.copy_to(tmp_path / "project")
+    assert project.run("git", "clone", "-q", "--bare", ".", str(tmp_path / "remote.git")).returncode == 0
+    assert project.run("git", "remote", "add", "origin", str(tmp_path / "remote.git")).returncode == 0
+    names = experiments_of(project)
+    assert project.run("dvc", "exp", "push", "--no-cache", "origin", *names).returncode == 0
+    assert project.run("git", "clone", "-q", str(tmp_path / "remote.git"), str(tmp_path / "clone")).returncode == 0
+    clone = Project(tmp_path / "clone")
+    done = clone.run("dvc", "exp", "pull", "--no-cache", "origin", *names)
+    assert done.returncode == 0, done.stderr
+    shown = clone.run("dvc", "exp", "show", "--csv").stdout
+    assert all(name in shown for name in names)
+
+
+def test_a_finished_sweep_is_not_run_again(swept: Project, tmp_path: Path) -> None:
+    project = swept.copy_to(tmp_path / "project")
+    before = record_of(swept)
+    (swept.folder / "sweeps/cut.json").unlink()  # unfinished work is kept by the folder that it was begun in
+    done = swept.run(*SWEEP, "sweeps/cut.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert record_of(swept)["trials"] == before["trials"]
+    assert experiments_of(swept) == experiments_of(project)
+
+
+def test_uncommitted_changes_are_refused(swept: Project, tmp_path: Path) -> None:
+    project = swept.copy_to(tmp_path / "project")
+    project.set_params({"train": {"seed": 5}})
+    done = project.run(*SWEEP, "sweeps/cut.yaml")
+    assert done.returncode == 1
+    assert "params.yaml is not as committed; expected a commit to run" in done.stderr
+
+
+def test_more_threads_than_cores_are_refused(swept: Project, tmp_path: Path) -> None:
+    project = swept.copy_to(tmp_path / "project")
+    done = project.run(*SWEEP, write_spec(project, "wide", threads=1000))
+    assert done.returncode == 1
+    assert "sweep: threads = 1000: it should be at most" in done.stderr
+    assert not (project.folder / "sweeps/wide.json").exists()
+
+
+@pytest.mark.whole
+def test_trials_that_are_unfit_are_told_and_do_not_end_the_sweep(swept: Project, tmp_path: Path) -> None:
+    project = swept.copy_to(tmp_path / "project")
+    space = {"train.learning_rate": {"choices": [1.0e-3, 1.0]}, "train.batch_size": {"choices": [50, 5000]}}
+    path = write_spec(project, "unfit", space=space, budget={"trials": 8}, sampler={"name": "random", "seed": 0})
+    done = project.run(*SWEEP, path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for trial in record_of(project, "unfit")["trials"]:
+        too_large = trial["values"]["train.batch_size"] == 5000
+        assert (trial["verdict"] == "unfit") >= too_large
+        if too_large:
+            assert trial["error"].startswith("check: ")
+            assert trial["history"] == []
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("a network namespace needs Linux and root")
+    if subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine allows no network namespace")
+    (tmp_path / "cluster").mkdir()
+    made = Cluster(tmp_path / "cluster")
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+def begun(project: Project) -> int:
+    """How many reports of trials have come."""
+    return sum(len(path.read_text().splitlines()) for path in project.folder.glob("state/sweeps/*/*/result.json"))
+
+
+def start_sweep(project: Project, cluster: Cluster) -> "subprocess.Popen[str]":
+    env = project.environment({**cluster.variables, "RAY_ADDRESS": f"127.0.0.1:{PORT}"})
+    command = cluster.inside(*SWEEP, "sweeps/cut.yaml")
+    return subprocess.Popen(
+        command, cwd=project.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def unswept(swept: Project, folder: Path) -> Project:
+    """The swept project as it was before."""
+    project = swept.copy_to(folder)
+    assert project.run("rm", "-rf", "state", "sweeps/cut.json").returncode == 0
+    for name in experiments_of(project):
+        assert project.run("dvc", "exp", "remove", name).returncode == 0
+    return project
+
+
+def same_trials(found: Project, expected: Project, count: int) -> None:
+    """The first trials, which the sampler draws without a look at others, have the same values and numbers."""
+    pairs = list(zip(record_of(found)["trials"], record_of(expected)["trials"], strict=True))
+    assert len(pairs) == 12
+    for one, other in pairs[:count]:
+        assert one["values"] == other["values"]
+        for row, its in zip(one["history"], other["history"], strict=False):  # one of the two may have been pruned
+            assert row == its
+
+
+def each_ended_once(project: Project) -> None:
+    trials = record_of(project)["trials"]
+    assert [trial["number"] for trial in trials] == list(range(12))
+    assert {trial["verdict"] for trial in trials} <= {"completed", "pruned"}
+    for trial in trials:
+        assert [row["epoch"] for row in trial["history"]] == list(range(1, len(trial["history"]) + 1))
+    completed = [trial["experiment"] for trial in trials if trial["verdict"] == "completed"]
+    assert sorted(completed) == sorted(experiments_of(project))
+
+
+def test_a_worker_node_killed_in_the_middle_costs_no_trial(swept: Project, cluster: Cluster, tmp_path: Path) -> None:
+    project = unswept(swept, tmp_path / "project")
+    interfaces, listening = cluster.said("cat", "/proc/net/dev", "/proc/net/tcp", "/proc/net/tcp6").split("  sl ", 1)
+    assert [line.split(":")[0].strip() for line in interfaces.splitlines()[2:]] == ["lo"]
+    assert f":{PORT:04X} " in listening
+    sweep = start_sweep(project, cluster)
+    wait_for("a few reports", lambda: begun(project) >= 5 or sweep.poll() is not None)
+    cluster.kill(1)
+    said, _ = sweep.communicate(timeout=PATIENCE)
+    assert sweep.returncode == 0, said
+    each_ended_once(project)
+    same_trials(project, swept, 10)
+
+
+@pytest.mark.whole
+def test_a_driver_killed_and_started_again_resumes_the_sweep(swept: Project, cluster: Cluster, tmp_path: Path) -> None:
+    project = unswept(swept, tmp_path / "project")
+    first = start_sweep(project, cluster)
+    wait_for("a few reports", lambda: begun(project) >= 5 or first.poll() is not None)
+    first.kill()
+    first.communicate()
+    assert not (project.folder / "sweeps/cut.json").exists()
+    again = start_sweep(project, cluster)
+    said, _ = again.communicate(timeout=PATIENCE)
+    assert again.returncode == 0, said
+    assert "goes on with the trials that were begun" in said
+    each_ended_once(project)
+    same_trials(project, swept, 10)  # a sampler begun anew would propose its first values again
+
+
+@pytest.mark.whole
+def test_a_driver_without_the_token_is_refused(swept: Project, cluster: Cluster, tmp_path: Path) -> None:
+    project = unswept(swept, tmp_path / "project")
+    other = tmp_path / "other"
+    other.write_text(secrets.token_hex(32), encoding="ascii")
+    cluster.variables = {**cluster.variables, "RAY_AUTH_TOKEN_PATH": str(other)}
+    sweep = start_sweep(project, cluster)
+    said, _ = sweep.communicate(timeout=PATIENCE)
+    assert sweep.returncode == 1
+    assert f"sweep: RAY_ADDRESS=127.0.0.1:{PORT}: the cluster refused the connection" in said
+    assert experiments_of(project) == []

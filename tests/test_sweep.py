@@ -1,0 +1,184 @@
+"""What a sweep may ask for, how Optuna is asked, and what is told of the trials."""
+
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from ruamel.yaml import YAML
+
+from pipeline.errors import StageError
+from workflow import cluster
+from workflow.sweep.results import ranked, table
+from workflow.sweep.spec import read_spec, with_values
+
+VALID: dict[str, Any] = {
+    "objective": "validation_loss",
+    "space": {
+        "train.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+        "model.latent_dim": {"low": 2, "high": 10, "step": 4},
+        "train.keep": {"choices": ["last", "best"]},
+    },
+    "fixed": {"train.epochs": 3},
+    "threads": 1,
+    "sampler": {"name": "tpe", "seed": 1},
+    "pruner": {"name": "asha", "grace_epochs": 1, "reduction": 3},
+    "budget": {"trials": 4},
+}
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Writes a specification with changes by section, in a folder that has the project's parameters."""
+    (tmp_path / "params.yaml").write_text((ROOT / "tests/params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    for folder in ("vae", "sweeps"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    monkeypatch.chdir(tmp_path)
+
+    def write(**changes: Any) -> Path:
+        path = tmp_path / "spec.yaml"
+        with path.open("w", encoding="utf-8") as handle:
+            YAML(pure=True).dump({**VALID, **changes}, handle)
+        return path
+
+    return write
+
+
+def test_every_committed_sweep_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    paths = sorted(Path("sweeps").glob("*.yaml"))
+    assert paths
+    for path in paths:
+        assert read_spec(path).space
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"objective": "test_loss"}, "objective = 'test_loss': it should be 'validation_loss', 'validation_recon"),
+        ({"objective": "nll"}, "objective = 'nll': it should be 'validation_loss'"),
+        ({"space": {}}, "space = {}: Dictionary should have at least 1 item"),
+        ({"space": {"train.rate": {"low": 1, "high": 2}}}, "train.rate = 1 is unknown; expected one of: seed, targets"),
+        ({"space": {"trian.seed": {"low": 1, "high": 2}}}, "trian = "),
+        ({"space": {"train.seed": {"low": 2, "high": 2}}}, "the range is empty: low = 2 should be below high = 2"),
+        ({"space": {"train.seed": {"low": 3, "high": 2}}}, "the range is empty: low = 3 should be below high = 2"),
+        ({"space": {"train.seed": {"low": -1, "high": 2}}}, "train.seed = -1: it should be greater than or equal to 0"),
+        ({"space": {"train.beta": {"low": 0.5, "high": 5000.0}}}, "train.beta = 5000.0: it should be less than or"),
+        ({"space": {"train.seed": {"low": 1, "high": 2, "step": 0}}}, "step = 0 should be above 0 and at most 1"),
+        ({"space": {"train.seed": {"low": 1, "high": 2, "step": 5}}}, "step = 5 should be above 0 and at most 1"),
+        ({"space": {"train.beta": {"low": 0, "high": 1, "log": True}}}, "true only with low above 0"),
+        ({"space": {"train.beta": {"low": 0.1, "high": 1, "log": "yes"}}}, "log should be true or false"),
+        ({"space": {"train.seed": {"low": "1", "high": 2}}}, "low, high and step should be numbers"),
+        ({"space": {"train.seed": {"low": 1}}}, "it should have `low` and `high`"),
+        ({"space": {"train.seed": {"low": 1, "high": 2, "lag": 3}}}, "it should have `low` and `high`"),
+        ({"space": {"train.seed": [1, 2]}}, "it should have `low` and `high`"),
+        ({"space": {"train.keep": {"choices": []}}}, "choices should be a list of different values, at least one"),
+        ({"space": {"train.keep": {"choices": ["last", "last"]}}}, "choices should be a list of different values"),
+        ({"space": {"train.keep": {"choices": ["first"]}}}, "train.keep = 'first': it should be 'last' or 'best'"),
+        ({"space": {"model.widths": {"choices": [[4, 8]]}}}, "choices should be numbers, names, true or false"),
+        ({"space": {"threads.intra_op": {"low": 1, "high": 2}}}, "threads.intra_op is no hyper-parameter"),
+        ({"space": {"train.epochs": {"low": 1, "high": 3}}, "fixed": {}}, "which compares trials at equal epochs"),
+        ({"fixed": {"train.keep": "last"}}, "train.keep stands in `space` and in `fixed`"),
+        ({"fixed": {"train.epochs": 0}}, "train.epochs = 0: it should be greater than or equal to 1"),
+        ({"threads": 0}, "threads = 0: it should be greater than or equal to 1"),
+        ({"sampler": {"name": "grid", "seed": 1}}, "sampler.name = 'grid': it should be 'tpe' or 'random'"),
+        ({"pruner": {"name": "asha", "reduction": 1}}, "pruner.reduction = 1: it should be greater than or equal to 2"),
+        ({"budget": {}}, "it should have `trials`, `hours` or both"),
+        ({"budget": {"trials": 0}}, "budget.trials = 0: it should be greater than or equal to 1"),
+        ({"budget": {"hours": -1.0}}, "budget.hours = -1.0: it should be greater than 0"),
+        ({"budget": {"days": 1}}, "budget.days = 1 is unknown; expected one of: trials, hours"),
+        ({"metric": "x"}, "metric = 'x' is unknown; expected one of: objective, space"),
+    ],
+)
+def test_a_bad_specification_is_refused_by_name(
+    written: Callable[..., Path], changes: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(StageError) as refusal:
+        read_spec(written(**changes))
+    assert reason in str(refusal.value)
+    assert "spec.yaml" in str(refusal.value)
+
+
+def test_a_file_that_is_none_is_refused_with_those_there_are(written: Callable[..., Path]) -> None:
+    with pytest.raises(StageError, match=r"SPEC=none\.yaml is no file; expected one of: sweeps/learning\.yaml"):
+        read_spec(Path("none.yaml"))
+
+
+def test_a_name_that_no_experiment_can_have_is_refused(written: Callable[..., Path]) -> None:
+    path = written().rename("my sweep.yaml")
+    with pytest.raises(StageError, match=r"SPEC=my sweep\.yaml: experiments are named after it"):
+        read_spec(path)
+
+
+def test_values_by_key_are_those_of_the_parameters(written: Callable[..., Path]) -> None:
+    params = with_values({"train.epochs": 7, "model.latent_dim": 5})
+    assert (params["train"]["epochs"], params["model"]["latent_dim"]) == (7, 5)
+
+
+def test_optuna_is_asked_within_the_ends_and_both_ends_are_reached(written: Callable[..., Path]) -> None:
+    pytest.importorskip("optuna")
+    import optuna
+
+    from workflow.sweep.search import _distribution
+
+    spec = read_spec(written())
+    space = {key: _distribution(domain) for key, domain in spec.space.items()}
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = [study.ask(space).params for _ in range(200)]
+    rates = [params["train.learning_rate"] for params in drawn]
+    assert all(1e-4 <= rate <= 1e-2 for rate in rates)
+    # of a range of two decades whose logarithm is spread evenly half lie below the middle of the logarithms
+    assert sum(rate < 1e-3 for rate in rates) == pytest.approx(100, abs=5 * math.sqrt(200 / 4))
+    assert {params["model.latent_dim"] for params in drawn} == {2, 6, 10}
+    assert {params["train.keep"] for params in drawn} == {"last", "best"}
+
+
+def trial(experiment: str | None, verdict: str, losses: list[float]) -> dict[str, Any]:
+    history = [{"epoch": epoch, "validation_loss": loss} for epoch, loss in enumerate(losses, 1)]
+    return {"experiment": experiment, "verdict": verdict, "history": history, "values": {"train.beta": 0.123456}}
+
+
+def test_completed_trials_are_ranked_by_their_last_value_and_no_others() -> None:
+    trials = [
+        trial("slow", "completed", [9.0, 5.0]),
+        trial("early", "completed", [3.0, 6.0]),
+        trial(None, "pruned", [1.0]),
+        trial(None, "unfit", [math.inf]),
+    ]
+    record = {"trials": trials, "objective": "validation_loss", "parameters": ["train.beta"]}
+    assert [found["experiment"] for found in ranked(trials, "validation_loss")] == ["slow", "early"]
+    said = table(record)
+    assert said.index("slow") < said.index("early")
+    assert "0.1235" in said
+    assert said.endswith("4 trials: 2 completed, 1 pruned, 1 unfit")
+
+
+def test_without_the_extra_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(StageError, match="ray and optuna not installed, expected the extra `scale`: run `make setup-s"):
+        cluster.prepare()
+
+
+def test_no_module_that_others_import_needs_the_extra() -> None:
+    blocked = "import sys; sys.modules.update(ray=None, optuna=None); import workflow.seeds, workflow.compare"
+    done = subprocess.run([sys.executable, "-c", blocked], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:10001", "nowhere", "127.0.0.1:many"])
+def test_an_unreachable_cluster_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.chdir(tmp_path)
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", "RAY_USAGE_STATS_ENABLED", "RAY_worker_niceness"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(StageError, match=f"RAY_ADDRESS={address}: no cluster answers"), cluster.connected(1):
+        pass
+    token = tmp_path / cluster.TOKEN
+    assert token.stat().st_mode & 0o777 == 0o600
+    assert len(token.read_text(encoding="ascii")) == 64

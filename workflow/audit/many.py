@@ -1,0 +1,78 @@
+"""`make audit REVS="v1.0 v1.1"`: an audit of each revision, by Ray, as many at once as there are cores for."""
+
+import logging
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tabulate import tabulate
+
+from pipeline.errors import StageError
+from pipeline.params.whole import load_params
+from pipeline.progress import progress
+from pipeline.stage import INTERRUPTED
+from workflow.cluster import connected, environment
+from workflow.revisions import resolve
+
+#: What the exit status of an audit says, the worst of several first.
+_VERDICTS = {1: "differs", 2: "could not be audited", 0: "identical, or within tolerance"}
+
+#: How often an audit is begun again that was lost with its node; it goes on where it was.
+_RETRIES = 3
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Audits the revisions of the first argument; the others are options of each audit.
+
+    Returns:
+        Exit status: 1 if one differs, else 2 if one could not be audited, else 0; 130 if interrupted.
+    """
+    names, options = arguments[0].split(), list(arguments[1:])
+    try:
+        revisions = list(dict.fromkeys(resolve(name).commit or name for name in names))
+        threads = load_params().threads.intra_op
+        with connected(threads):
+            found = _audits(revisions, options, threads)
+    except StageError as error:
+        print(f"audit: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("audit: interrupted; the same command goes on with it", file=sys.stderr)
+        return INTERRUPTED
+    rows = [
+        [revision[:9], _VERDICTS.get(status, f"status {status}"), said] for revision, (status, said) in found.items()
+    ]
+    print(tabulate(rows, ["commit", "verdict", "said"]))
+    statuses = [status for status, _ in found.values()]
+    return next((status for status in _VERDICTS if status in statuses), 2)
+
+
+def _audits(revisions: Sequence[str], options: Sequence[str], threads: int) -> dict[str, tuple[int, str]]:
+    """Exit status and last line of the audit of each revision."""
+    import ray
+
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    project = str(Path().resolve())
+    audit = ray.remote(num_cpus=threads, max_retries=_RETRIES)(_audit)
+    waiting = {audit.remote(project, revision, options): revision for revision in revisions}
+    found: dict[str, tuple[int, str]] = {}
+    with progress("audit", len(revisions), " revisions") as shown:
+        while waiting:
+            (done,), _ = ray.wait(list(waiting), num_returns=1)
+            revision = waiting.pop(done)
+            found[revision] = ray.get(done)
+            shown.advance(1, f"{revision[:9]}: {_VERDICTS.get(found[revision][0], 'failed')}")
+    return {revision: found[revision] for revision in revisions}
+
+
+def _audit(project: str, revision: str, options: Sequence[str]) -> tuple[int, str]:
+    """Runs in a worker: an audit as a process of its own, in the project's folder."""
+    command = [sys.executable, "-m", "workflow.audit", revision, *options]
+    done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True, check=False)
+    said = (done.stdout.strip() or done.stderr.strip()).splitlines()
+    return done.returncode, said[-1] if said else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,99 @@
+"""Ray: an embedded one on this machine, or the cluster that RAY_ADDRESS names, always with token authentication."""
+
+import importlib.util
+import logging
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.errors import StageError
+
+#: The token of this clone, that head, workers and driver have to show; readable by its owner only.
+TOKEN = Path("state/ray-token")
+
+#: Variables that Ray, or an interpreter's own settings, would bring into the processes that a worker starts.
+_FOREIGN = ("RAY_", "TUNE_", "OMP_NUM_THREADS", "PYTHONPATH", "PYTHONHOME", "CUDA_VISIBLE_DEVICES")
+
+#: Seconds in which a cluster has to take a connection.
+_PATIENCE = 5
+
+
+def prepare() -> None:
+    """Sets what every process of Ray reads, before the first import of `ray`; refuses where that is not installed.
+
+    Token authentication is always on, with the user's token or one that this clone makes for itself.
+
+    Raises:
+        StageError: Naming them, and the command that installs them.
+    """
+    missing = [name for name in ("ray", "optuna") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise StageError(f"{' and '.join(missing)} not installed, expected the extra `scale`: run `make setup-scale`")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - its name; a trial is what the machine is for; Ray's own 15 starves it
+    os.environ["RAY_AUTH_MODE"] = "token"
+    if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        return
+    if not TOKEN.is_file():
+        TOKEN.parent.mkdir(parents=True, exist_ok=True)
+        with open(os.open(TOKEN, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as handle:
+            handle.write(secrets.token_hex(32))
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(TOKEN.resolve())
+
+
+@contextmanager
+def connected(threads: int) -> Iterator[int]:
+    """Connects to Ray while the block works, and says how many cores there are.
+
+    Args:
+        threads: Cores that one piece of work needs; it has to fit on one node.
+
+    Raises:
+        StageError: If the cluster does not answer, refuses the token, or has no node of so many cores.
+    """
+    prepare()
+    import ray
+    from ray.exceptions import RayError
+
+    address = os.environ.get("RAY_ADDRESS", "")
+    if address:
+        _require_answer(address)
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        ray.init(address=address or "local", **quiet, **({} if address else {"include_dashboard": False}))
+    except (RayError, ConnectionError, RuntimeError, ValueError) as error:
+        raise StageError(
+            f"RAY_ADDRESS={address}: the cluster refused the connection ({error}); expected one of this version of "
+            f"Ray, and its token in the file that RAY_AUTH_TOKEN_PATH names: docs/scaling.md"
+        ) from error
+    try:
+        cores = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+        if threads > max(cores):
+            raise StageError(f"threads = {threads}: it should be at most {max(cores)}, the cores of the largest node")
+        yield sum(cores)
+    finally:
+        ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    try:
+        if not host or "/" in host:
+            raise ValueError("that is no HOST:PORT")
+        socket.create_connection((host, int(port)), _PATIENCE).close()
+    except (OSError, ValueError) as error:
+        raise StageError(
+            f"RAY_ADDRESS={address}: no cluster answers ({error}); expected HOST:PORT of a head started by "
+            f"`ray start --head`; without RAY_ADDRESS this machine alone is used"
+        ) from error
+
+
+def environment() -> dict[str, str]:
+    """Environment of processes that a worker starts: programs of its Python, and nothing that Ray set for its own."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+    path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
+    return {**kept, "PATH": path, "DVC_NO_ANALYTICS": "1"}

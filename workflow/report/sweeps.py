@@ -1,0 +1,145 @@
+"""The sweeps of a revision: tables of their best trials, and what was found when and where."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from pathlib import PurePosixPath
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from workflow.report.charts import styled
+from workflow.revisions import Revision
+from workflow.sweep.results import counted, ranked
+
+#: Trials that the table of a sweep shows.
+_SHOWN = 10
+
+#: Ratio of the largest to the smallest value from which a parameter is drawn by its logarithm.
+_DECADES = 20
+
+
+def sweeps(revision: Revision) -> list[dict[str, Any]]:
+    """Each sweep that a revision has the record of, by name; of one that completed no trial only the counts."""
+    paths = sorted(path for path in revision.hashes("sweeps") if path.endswith(".json"))
+    return [_sweep(PurePosixPath(path).stem, revision.read_json(path)) for path in paths]
+
+
+def _sweep(name: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    objective = record["objective"]
+    best = ranked(record["trials"], objective)
+    return {
+        "name": name,
+        "objective": objective.replace("_", " "),
+        "commit": record["commit"][:9],
+        "counts": counted(record["trials"]),
+        "threads": record["threads"],
+        "parameters": record["parameters"],
+        "importance": record["importance"],
+        "rows": [
+            {
+                "experiment": trial["experiment"],
+                "value": trial["history"][-1][objective],
+                "values": [f"{value:.4g}" if isinstance(value, float) else value for value in _values(record, trial)],
+            }
+            for trial in best[:_SHOWN]
+        ],
+        "charts": _charts(record, best) if best else {},
+    }
+
+
+def _charts(record: Mapping[str, Any], best: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Vega-Lite specifications by name."""
+    charts = {"coordinates": _coordinates(record, best), "progress": _progress(record, best)}
+    if record["importance"]:
+        charts["importance"] = _importance(record["importance"])
+    return {name: styled(chart).to_dict() for name, chart in charts.items()}
+
+
+def _coordinates(record: Mapping[str, Any], best: Sequence[Mapping[str, Any]]) -> alt.LayerChart:
+    """A line a completed trial, over the parameters, each from its smallest to its largest value, and the objective."""
+    objective = record["objective"]
+    losses = [trial["history"][-1][objective] for trial in best]
+    columns = {key: [trial["values"][key] for trial in best] for key in record["parameters"]}
+    columns[objective] = losses
+    rows = [
+        {"trial": trial["experiment"], "axis": key, "place": place, "told": f"{value:.4g}" if _number(value) else value}
+        for key, values in columns.items()
+        for trial, value, place in zip(best, values, places(values), strict=True)
+    ]
+    table = pd.DataFrame(rows).merge(pd.DataFrame({"trial": [t["experiment"] for t in best], "loss": losses}))
+    base = alt.Chart(table).encode(
+        x=alt.X("axis:N", sort=list(columns), title=None, axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("place:Q", title="smallest to largest", axis=alt.Axis(labels=False, ticks=False)),
+        color=alt.Color("loss:Q", title=f"{objective.replace('_', ' ')}, nats", scale=alt.Scale(scheme="viridis")),
+        detail="trial:N",
+        tooltip=[
+            alt.Tooltip("trial:N", format=""),
+            alt.Tooltip("axis:N", format=""),
+            alt.Tooltip("told:N", format="", title="value"),
+            alt.Tooltip("loss:Q", format=".2f", title="loss"),
+        ],
+    )
+    return alt.LayerChart(layer=[base.mark_line(opacity=0.6), base.mark_point(filled=True, size=50)])
+
+
+def places(values: Sequence[Any]) -> list[float]:
+    """Where values stand between the smallest, 0, and the largest, 1; those that are no numbers by their order."""
+    if not all(map(_number, values)):
+        known = sorted(set(map(str, values)))
+        values = [known.index(str(value)) for value in values]
+    elif min(values) > 0 and max(values) > _DECADES * min(values):
+        values = [math.log(value) for value in values]
+    low, high = min(values), max(values)
+    return [(value - low) / (high - low) if high > low else 0.5 for value in values]
+
+
+def _progress(record: Mapping[str, Any], best: Sequence[Mapping[str, Any]]) -> alt.LayerChart:
+    """The best value of completed trials against the time since the start."""
+    in_time = sorted(best, key=lambda trial: float(trial["ended_seconds"]))
+    losses = [trial["history"][-1][record["objective"]] for trial in in_time]
+    table = pd.DataFrame(
+        {
+            "minutes": [trial["ended_seconds"] / 60 for trial in in_time],
+            "best so far": list(accumulate(losses, min)),
+            "loss": losses,
+            "trial": [trial["experiment"] for trial in in_time],
+        }
+    )
+    minutes = alt.X("minutes:Q", title="minutes since the start")
+    axis = alt.Scale(zero=False)
+    line = alt.Chart(table).mark_line(interpolate="step-after")
+    points = alt.Chart(table).mark_point(filled=True, size=50)
+    return alt.LayerChart(
+        layer=[
+            line.encode(x=minutes, y=alt.Y("best so far:Q", title="nats per image", scale=axis)),
+            points.encode(
+                x=minutes,
+                y=alt.Y("loss:Q", scale=axis),
+                tooltip=[alt.Tooltip("trial:N", format=""), alt.Tooltip("loss:Q", format=".2f")],
+            ),
+        ]
+    )
+
+
+def _importance(shares: Mapping[str, float]) -> alt.LayerChart:
+    table = pd.DataFrame({"parameter": list(shares), "share": list(shares.values())})
+    bars = (
+        alt.Chart(table)
+        .mark_bar()
+        .encode(
+            x=alt.X("share:Q", title="share of the variance of the loss", scale=alt.Scale(domain=[0, 1])),
+            y=alt.Y("parameter:N", sort="-x", title=None),
+            tooltip=[alt.Tooltip("parameter:N", format=""), alt.Tooltip("share:Q", format=".2f")],
+        )
+    )
+    return alt.LayerChart(layer=[bars])
+
+
+def _values(record: Mapping[str, Any], trial: Mapping[str, Any]) -> list[Any]:
+    return [trial["values"][key] for key in record["parameters"]]
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

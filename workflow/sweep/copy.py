@@ -1,0 +1,160 @@
+"""A working copy of a commit in which trials run, one after the other, and from which they become experiments."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import gettempdir, mkdtemp
+from typing import Any
+
+import networkx
+import psutil
+from dvc.repo import Repo
+from dvc.repo.experiments.refs import ExpRefInfo
+from dvc.utils.serialize import modify_yaml
+from filelock import FileLock
+from ruamel.yaml import YAML
+
+from pipeline.errors import StageError
+from pipeline.params.section import PARAMS_FILE
+from workflow.cluster import environment
+
+#: Where working copies lie, on the disk of the node that works in them.
+PLACE = Path(gettempdir()) / "fashion-vae-sweep"
+
+#: Link types of outputs that are checked out: those that take no disk first.
+_LINKS = "reflink,symlink,copy"
+
+
+class WorkingCopy:
+    """A clone of the project at a commit, with the project's DVC cache; the pipeline runs in it, up to some stages."""
+
+    def __init__(self, project: Path, commit: str, targets: Sequence[str]) -> None:
+        """Clones into a folder of this process, and removes those of processes that are gone.
+
+        Args:
+            project: The project's folder, which trials clone from and send their experiments to.
+            commit: Full id.
+            targets: The stages that the pipeline runs up to.
+
+        Raises:
+            StageError: If it cannot be cloned.
+        """
+        _remove_orphans()
+        PLACE.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._project = project
+        self._commit = commit
+        self._folder = Path(mkdtemp(prefix=f"{os.getpid()}-", dir=PLACE))
+        top, prefix = _git(project, "rev-parse", "--show-toplevel", "--show-prefix").split("\n")[:2]
+        self._repository = Path(top)
+        self.path = self._folder / prefix
+        _git(project, "clone", "--quiet", "--no-checkout", top, str(self._folder))
+        author = _git(project, "log", "-1", "--format=%an%n%ae", commit).splitlines()
+        for key, value in zip(("user.name", "user.email"), author, strict=True):
+            _git(self._folder, "config", key, value)
+        _git(self._folder, "checkout", "--quiet", "--detach", commit)
+        with Repo(str(self.path)) as repo, repo.config.edit("local") as config:
+            config["cache"] = {"dir": str(_cache(project)), "type": _LINKS}
+        self._targets = list(targets)
+        self._later = self._outputs_after(targets)
+
+    def reset(self, values: Mapping[str, Any]) -> None:
+        """Brings the commit's files back, with these values of `params.yaml` by key; data that stand are kept."""
+        _git(self.path, "checkout", "--quiet", "--force", "--detach", self._commit)
+        _git(self.path, "clean", "--quiet", "-fd")
+        shutil.rmtree(self.path / "state", ignore_errors=True)
+        with modify_yaml(str(self.path / PARAMS_FILE)) as params:
+            for key, value in values.items():
+                section, _, name = key.partition(".")
+                params[section][name] = value
+
+    def params(self) -> dict[str, Any]:
+        """`params.yaml` as it stands."""
+        content: dict[str, Any] = YAML(typ="safe", pure=True).load(self.path / PARAMS_FILE)
+        return content
+
+    def prepare(self) -> None:
+        """Makes or checks out the data, one process of this node at a time: the first fetches, the others have it."""
+        key = hashlib.sha256(str(_cache(self._project)).encode()).hexdigest()[:16]
+        with FileLock(PLACE / f"{key}.lock"):
+            self.run("dvc", "repro", "--quiet", "preprocess")
+
+    def start(self, log: Path) -> "subprocess.Popen[bytes]":
+        """Starts the pipeline; what it says goes to `log`. It ends if this process is killed."""
+        command = ["dvc", "repro", *self._targets]
+        if shutil.which("setpriv"):
+            command = ["setpriv", "--pdeathsig", "TERM", *command]
+        with log.open("ab") as handle:
+            return subprocess.Popen(
+                command, cwd=self.path, env=environment(), stdin=subprocess.DEVNULL, stdout=handle, stderr=handle
+            )
+
+    def save(self, name: str) -> None:
+        """Saves what stands as a DVC experiment in the project, as `dvc exp save` does, without the seconds that takes.
+
+        Results of stages after the targets are those of the commit, not of this trial: the experiment has none.
+        """
+        if self._later:
+            _git(self.path, "rm", "--quiet", "-r", "--force", "--ignore-unmatch", "--", *self._later)
+        _git(self.path, "add", "--all")
+        _git(self.path, "commit", "--quiet", "--no-verify", "--allow-empty", "-m", f"dvc: commit experiment {name}")
+        ref = ExpRefInfo(self._commit, name)
+        _git(self.path, "push", "--quiet", "--force", str(self._repository), f"HEAD:{ref}")
+
+    def _outputs_after(self, targets: Sequence[str]) -> list[str]:
+        """Outputs of the stages that the targets do not need."""
+        with Repo(str(self.path)) as repo:
+            graph = repo.index.graph
+            chosen = [stage for stage in graph if stage.name in targets]
+            needed = {*chosen, *(stage for target in chosen for stage in networkx.descendants(graph, target))}
+            return [out.fs_path for stage in graph if stage not in needed for out in stage.outs]
+
+    def run(self, *command: str) -> None:
+        """Runs a command in the copy.
+
+        Raises:
+            StageError: If it fails, with what it said.
+        """
+        done = subprocess.run(command, cwd=self.path, env=environment(), capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise StageError(f"`{' '.join(command)}` failed in a working copy: {(done.stdout + done.stderr).strip()}")
+
+    def remove(self) -> None:
+        """Removes the copy."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def stop(process: "subprocess.Popen[bytes]") -> None:
+    """Ends a pipeline that nobody waits for any more, with all that it started."""
+    try:
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        family = []
+    for member in family:
+        try:
+            member.kill()
+        except psutil.NoSuchProcess:
+            continue
+    process.wait()
+
+
+def _cache(project: Path) -> Path:
+    with Repo(str(project)) as repo:
+        return Path(repo.cache.local_cache_dir)
+
+
+def _remove_orphans() -> None:
+    """Removes working copies of processes that were killed."""
+    for folder in PLACE.glob("*-*"):
+        pid = folder.name.partition("-")[0]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise StageError(f"`git {' '.join(arguments)}` failed: {done.stderr.strip()}")
+    return done.stdout

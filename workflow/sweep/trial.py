@@ -1,0 +1,168 @@
+"""One trial: the pipeline up to some stages, in a working copy, reported epoch by epoch and saved as an experiment."""
+
+import csv
+import json
+import re
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+import numpy as np
+from ray import tune
+
+from pipeline.errors import StageError
+from pipeline.files import significant
+from workflow.sweep.copy import WorkingCopy, stop
+
+#: Seconds between two looks at the history of a training.
+_PAUSE = 0.1
+
+#: What stages say of parameters that break a rule, or end in a loss that is not finite: a verdict, not a fault.
+_UNFIT = re.compile(r"^(?P<why>check: .+(?:\n  .+)*|train: the .+ became \S+ at .+)$", re.MULTILINE)
+
+_HISTORY = Path("metrics/history.csv")
+_KEPT = "trial.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all trials of one sweep have in common.
+
+    Attributes:
+        project: The project's folder, the same on every node.
+        commit: Full id of the commit that is run.
+        targets: Stages that a trial runs, with all that they need.
+        name: Of the experiment that a trial becomes; `{trial}` in it is the id of the trial, `{seed}` that of training.
+    """
+
+    project: str
+    commit: str
+    targets: Sequence[str]
+    name: str
+
+    def as_config(self) -> dict[str, Any]:
+        """As a part of a trial's configuration."""
+        return asdict(self)
+
+
+class Trial(tune.Trainable):
+    """Runs a trial; its configuration is `job` and, by their keys, the values of `params.yaml` that it changes.
+
+    A result is a row of the history of training; that of the last epoch says `experiment`, the name that the trial was
+    saved by, or `unfit` and why. A checkpoint is the state from which training resumes with the same bytes.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Makes the working copy, which the trials of this process share, with its data."""
+        job = Job(**config["job"])
+        self._copy = WorkingCopy(Path(job.project), job.commit, job.targets)
+        self._copy.prepare()
+        self._begin(config)
+
+    def reset_config(self, config: dict[str, Any]) -> bool:
+        """Takes up another trial in the working copy."""
+        self._end()
+        self._begin(config)
+        return True
+
+    def _begin(self, config: Mapping[str, Any]) -> None:
+        self._job = Job(**config["job"])
+        self._child: Popen[bytes] | None = None
+        self._epoch = 0
+        self._pipeline_seconds = 0.0
+        self._copy.reset({key: value for key, value in config.items() if "." in key})
+        train = self._copy.params()["train"]
+        self._epochs = int(train["epochs"])
+        self._name = self._job.name.format(trial=self.trial_id, seed=train["seed"])
+        self._log = self._copy.path / "state" / "trial.log"
+        self._log.parent.mkdir(exist_ok=True)
+
+    def _end(self) -> None:
+        if self._child is not None:
+            stop(self._child)
+            self._child = None
+
+    def step(self) -> dict[str, Any]:
+        """Waits for the next epoch that was validated; after the last one saves the experiment."""
+        began = time.monotonic()
+        if self._child is None:
+            self._child = self._copy.start(self._log)
+        row = self._next_row(self._child)
+        self._epoch = row["epoch"]
+        self._pipeline_seconds += time.monotonic() - began
+        done = "unfit" in row or self._epoch >= self._epochs
+        if done and "unfit" not in row:
+            self._copy.save(self._name)
+            row["experiment"] = self._name
+        return {**row, "pipeline_seconds": self._pipeline_seconds, "done": done}
+
+    def _next_row(self, child: "Popen[bytes]") -> dict[str, Any]:
+        """The first row of the history that was not reported; of the last one only when all is done."""
+        while True:
+            status = child.poll()
+            rows = self._rows() if status is None else self._final_rows(status)
+            new = [row for row in rows if row["epoch"] > self._epoch]
+            if new and (status is not None or new[0]["epoch"] < self._epochs):
+                return new[0]
+            if status is not None:
+                raise StageError(f"{self._log} ended without a new epoch")
+            time.sleep(_PAUSE)
+
+    def _rows(self) -> list[dict[str, Any]]:
+        """The history as far as the state of the running training has it, rounded as the finished one is."""
+        for path in (self._copy.path / "state").glob("train-*.npz"):
+            with np.load(path, allow_pickle=False) as arrays:
+                return [_row([significant(value) for value in row]) for row in arrays["history"]]
+        return []
+
+    def _final_rows(self, status: int) -> list[dict[str, Any]]:
+        """The history of a training that has ended.
+
+        Raises:
+            StageError: If it failed, but for parameters that are unfit, which is a row of its own.
+        """
+        if status == 0:
+            with (self._copy.path / _HISTORY).open(encoding="utf-8") as handle:
+                return [_row(row) for row in list(csv.reader(handle))[1:]]
+        said = self._log.read_text(encoding="utf-8", errors="replace")
+        unfit = _UNFIT.search(said)
+        if not unfit:
+            raise StageError(f"trial {self._name} failed:\n{said[-2000:]}")
+        infinite = dict.fromkeys(("validation_loss", "validation_reconstruction", "validation_kl"), float("inf"))
+        return [{"epoch": self._epoch + 1, **infinite, "unfit": unfit["why"]}]
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Keeps the state of training, and how far it was reported."""
+        folder = Path(checkpoint_dir)
+        for path in (self._copy.path / "state").glob("train-*.npz"):
+            shutil.copy(path, folder)
+        kept = {"epoch": self._epoch, "pipeline_seconds": self._pipeline_seconds}
+        (folder / _KEPT).write_text(json.dumps(kept), encoding="utf-8")
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Puts the state where training looks for it; one of another class of processor is left."""
+        folder = Path(checkpoint_dir)
+        for path in folder.glob("train-*.npz"):
+            shutil.copy(path, self._copy.path / "state")
+        kept = json.loads((folder / _KEPT).read_text(encoding="utf-8"))
+        self._epoch, self._pipeline_seconds = kept["epoch"], kept["pipeline_seconds"]
+
+    def cleanup(self) -> None:
+        """Ends what still runs, and removes the working copy."""
+        self._end()
+        self._copy.remove()
+
+
+def _row(texts: Sequence[str]) -> dict[str, Any]:
+    """The validation columns of a row of the history: epoch, three terms of training, three of validation."""
+    loss, reconstruction, kl = map(float, texts[4:7])
+    return {
+        "epoch": int(float(texts[0])),
+        "validation_loss": loss,
+        "validation_reconstruction": reconstruction,
+        "validation_kl": kl,
+    }
