@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 #: Seconds after which what a test waits for will not come.
-PATIENCE = 240
+PATIENCE = 600
 
 PORT = 6379
 
