@@ -16,14 +16,36 @@ PATIENCE = 600
 
 PORT = 6379
 
-#: Keeps a network namespace, with its loopback interface up, until its standard input ends.
-HOLDER = """
-import fcntl, socket, struct, sys
+#: Brings up the loopback interface of a new network namespace.
+LOOPBACK = """
+import fcntl, os, socket, struct, sys
 with socket.socket() as any_socket:
     fcntl.ioctl(any_socket, 0x8914, struct.pack("16sh14x", b"lo", 0x41))
+"""
+
+#: Keeps a network namespace until its standard input ends.
+HOLDER = f"""{LOOPBACK}
 print("up", flush=True)
 sys.stdin.read()
 """
+
+#: Goes on as another command.
+RUNNER = f"""{LOOPBACK}
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
+def namespaces_allowed() -> bool:
+    """Whether this user may make a network namespace here."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return False
+    return subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode == 0
+
+
+def isolated(*command: str) -> tuple[str, ...]:
+    """The command in a network namespace that has only loopback, where that is allowed; else the command."""
+    return ("unshare", "--net", sys.executable, "-c", RUNNER, *command) if namespaces_allowed() else command
+
 
 #: Names of the nodes that are alive, as the head has them.
 NODES = f"""

@@ -4,11 +4,12 @@ import json
 import sys
 
 import pytest
+from clusters import isolated
 from conftest import Project
 
-SEEDS = (sys.executable, "-m", "workflow.seeds")
+SEEDS = isolated(sys.executable, "-m", "workflow.seeds")
 STALE_SEEDS = (sys.executable, "-c", "from workflow import seeds; print(seeds.stale())")
-AUDITS = (sys.executable, "-m", "workflow.audit.many")
+AUDITS = isolated(sys.executable, "-m", "workflow.audit.many")
 
 pytestmark = pytest.mark.whole
 

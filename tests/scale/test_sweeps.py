@@ -1,7 +1,6 @@
 """Sweeps on one machine and on a cluster: what they leave and survive, and that the numbers of a trial are its own."""
 
 import json
-import os
 import secrets
 import subprocess
 import sys
@@ -10,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clusters import PATIENCE, PORT, Cluster, wait_for
+from clusters import PATIENCE, PORT, Cluster, isolated, namespaces_allowed, wait_for
 from conftest import Project
 from ruamel.yaml import YAML
 
 SWEEP = (sys.executable, "-m", "workflow.sweep")
+ALONE = isolated(*SWEEP)
 SPEC: Mapping[str, Any] = {
     "objective": "validation_loss",
     "space": {
@@ -62,7 +62,7 @@ def swept(make_project: Callable[[str], Project]) -> Project:
         yaml.dump({"vars": content["vars"], "stages": stages}, handle)
     project.repro()
     project.commit("Results")
-    done = project.run(*SWEEP, write_spec(project))
+    done = project.run(*ALONE, write_spec(project))
     assert done.returncode == 0, done.stdout + done.stderr
     return project
 
@@ -116,7 +116,7 @@ def test_a_finished_sweep_is_not_run_again(swept: Project, tmp_path: Path) -> No
     project = swept.copy_to(tmp_path / "project")
     before = record_of(swept)
     (swept.folder / "sweeps/cut.json").unlink()  # unfinished work is kept by the folder that it was begun in
-    done = swept.run(*SWEEP, "sweeps/cut.yaml")
+    done = swept.run(*ALONE, "sweeps/cut.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     assert record_of(swept)["trials"] == before["trials"]
     assert experiments_of(swept) == experiments_of(project)
@@ -125,14 +125,14 @@ def test_a_finished_sweep_is_not_run_again(swept: Project, tmp_path: Path) -> No
 def test_uncommitted_changes_are_refused(swept: Project, tmp_path: Path) -> None:
     project = swept.copy_to(tmp_path / "project")
     project.set_params({"train": {"seed": 5}})
-    done = project.run(*SWEEP, "sweeps/cut.yaml")
+    done = project.run(*ALONE, "sweeps/cut.yaml")
     assert done.returncode == 1
     assert "params.yaml is not as committed; expected a commit to run" in done.stderr
 
 
 def test_more_threads_than_cores_are_refused(swept: Project, tmp_path: Path) -> None:
     project = swept.copy_to(tmp_path / "project")
-    done = project.run(*SWEEP, write_spec(project, "wide", threads=1000))
+    done = project.run(*ALONE, write_spec(project, "wide", threads=1000))
     assert done.returncode == 1
     assert "sweep: threads = 1000: it should be at most" in done.stderr
     assert not (project.folder / "sweeps/wide.json").exists()
@@ -143,7 +143,7 @@ def test_trials_that_are_unfit_are_told_and_do_not_end_the_sweep(swept: Project,
     project = swept.copy_to(tmp_path / "project")
     space = {"train.learning_rate": {"choices": [1.0e-3, 1.0]}, "train.batch_size": {"choices": [50, 5000]}}
     path = write_spec(project, "unfit", space=space, budget={"trials": 8}, sampler={"name": "random", "seed": 0})
-    done = project.run(*SWEEP, path)
+    done = project.run(*ALONE, path)
     assert done.returncode == 0, done.stdout + done.stderr
     for trial in record_of(project, "unfit")["trials"]:
         too_large = trial["values"]["train.batch_size"] == 5000
@@ -155,10 +155,8 @@ def test_trials_that_are_unfit_are_told_and_do_not_end_the_sweep(swept: Project,
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("a network namespace needs Linux and root")
-    if subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this machine allows no network namespace")
+    if not namespaces_allowed():
+        pytest.skip("not run: a network namespace needs Linux, root, and a machine that allows it")
     (tmp_path / "cluster").mkdir()
     made = Cluster(tmp_path / "cluster")
     try:
