@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -92,7 +91,6 @@ def _sweep(workers: int, commit: str) -> dict[str, Any]:
         subprocess.run(command, cwd=project, env={**environment(), **cores}, check=True)
         total = time.monotonic() - began
         trials = json.loads((project / "sweeps/bench.json").read_text(encoding="utf-8"))["trials"]
-        shutil.rmtree(project / "state", ignore_errors=True)
     ended = max(trial["ended_seconds"] for trial in trials)
     pipelines = [trial["pipeline_seconds"] for trial in trials]
     return {

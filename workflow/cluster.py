@@ -28,13 +28,13 @@ def prepare() -> None:
     Token authentication is always on, with the user's token or one that this clone makes for itself.
 
     Raises:
-        StageError: Naming them, and the command that installs them.
+        StageError: Naming the packages that are missing, and the command that installs them.
     """
     missing = [name for name in ("ray", "optuna") if importlib.util.find_spec(name) is None]
     if missing:
         raise StageError(f"{' and '.join(missing)} not installed, expected the extra `scale`: run `make setup-scale`")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - its name; a trial is what the machine is for; Ray's own 15 starves it
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - so Ray calls it; its own 15 starves trials
     os.environ["RAY_AUTH_MODE"] = "token"
     if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
         return
@@ -66,6 +66,8 @@ def connected(threads: int) -> Iterator[int]:
     try:
         ray.init(address=address or "local", **quiet, **({} if address else {"include_dashboard": False}))
     except (RayError, ConnectionError, RuntimeError, ValueError) as error:
+        if not address:
+            raise StageError(f"Ray did not start on this machine: {error}") from error
         raise StageError(
             f"RAY_ADDRESS={address}: the cluster refused the connection ({error}); expected one of this version of "
             f"Ray, and its token in the file that RAY_AUTH_TOKEN_PATH names: docs/scaling.md"

@@ -124,5 +124,17 @@ def experiments() -> dict[str, list[str]]:
     return found
 
 
+def git(folder: Path, *arguments: str) -> str:
+    """What git says in a folder.
+
+    Raises:
+        StageError: If it fails, with its reason.
+    """
+    done = _git("-C", str(folder), *arguments)
+    if done.returncode:
+        raise StageError(f"`git {' '.join(arguments)}` failed: {done.stderr.decode().strip()}")
+    return done.stdout.decode()
+
+
 def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(["git", *arguments], capture_output=True, check=False)

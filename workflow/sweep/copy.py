@@ -20,9 +20,10 @@ from ruamel.yaml import YAML
 from pipeline.errors import StageError
 from pipeline.params.section import PARAMS_FILE
 from workflow.cluster import environment
+from workflow.revisions import git
 
 #: Where working copies lie, on the disk of the node that works in them.
-PLACE = Path(gettempdir()) / "fashion-vae-sweep"
+PLACE = Path(gettempdir()) / f"fashion-vae-sweep-{os.getuid()}"
 
 #: Link types of outputs that are checked out: those that take no disk first.
 _LINKS = "reflink,symlink,copy"
@@ -47,14 +48,14 @@ class WorkingCopy:
         self._project = project
         self._commit = commit
         self._folder = Path(mkdtemp(prefix=f"{os.getpid()}-", dir=PLACE))
-        top, prefix = _git(project, "rev-parse", "--show-toplevel", "--show-prefix").split("\n")[:2]
+        top, prefix = git(project, "rev-parse", "--show-toplevel", "--show-prefix").split("\n")[:2]
         self._repository = Path(top)
         self.path = self._folder / prefix
-        _git(project, "clone", "--quiet", "--no-checkout", top, str(self._folder))
-        author = _git(project, "log", "-1", "--format=%an%n%ae", commit).splitlines()
+        git(project, "clone", "--quiet", "--no-checkout", top, str(self._folder))
+        author = git(project, "log", "-1", "--format=%an%n%ae", commit).splitlines()
         for key, value in zip(("user.name", "user.email"), author, strict=True):
-            _git(self._folder, "config", key, value)
-        _git(self._folder, "checkout", "--quiet", "--detach", commit)
+            git(self._folder, "config", key, value)
+        git(self._folder, "checkout", "--quiet", "--detach", commit)
         with Repo(str(self.path)) as repo, repo.config.edit("local") as config:
             config["cache"] = {"dir": str(_cache(project)), "type": _LINKS}
         self._targets = list(targets)
@@ -62,8 +63,8 @@ class WorkingCopy:
 
     def reset(self, values: Mapping[str, Any]) -> None:
         """Brings the commit's files back, with these values of `params.yaml` by key; data that stand are kept."""
-        _git(self.path, "checkout", "--quiet", "--force", "--detach", self._commit)
-        _git(self.path, "clean", "--quiet", "-fd")
+        git(self.path, "checkout", "--quiet", "--force", "--detach", self._commit)
+        git(self.path, "clean", "--quiet", "-fd")
         shutil.rmtree(self.path / "state", ignore_errors=True)
         with modify_yaml(str(self.path / PARAMS_FILE)) as params:
             for key, value in values.items():
@@ -97,11 +98,11 @@ class WorkingCopy:
         Results of stages after the targets are those of the commit, not of this trial: the experiment has none.
         """
         if self._later:
-            _git(self.path, "rm", "--quiet", "-r", "--force", "--ignore-unmatch", "--", *self._later)
-        _git(self.path, "add", "--all")
-        _git(self.path, "commit", "--quiet", "--no-verify", "--allow-empty", "-m", f"dvc: commit experiment {name}")
+            git(self.path, "rm", "--quiet", "-r", "--force", "--ignore-unmatch", "--", *self._later)
+        git(self.path, "add", "--all")
+        git(self.path, "commit", "--quiet", "--no-verify", "--allow-empty", "-m", f"dvc: commit experiment {name}")
         ref = ExpRefInfo(self._commit, name)
-        _git(self.path, "push", "--quiet", "--force", str(self._repository), f"HEAD:{ref}")
+        git(self.path, "push", "--quiet", "--force", str(self._repository), f"HEAD:{ref}")
 
     def _outputs_after(self, targets: Sequence[str]) -> list[str]:
         """Outputs of the stages that the targets do not need."""
@@ -151,10 +152,3 @@ def _remove_orphans() -> None:
         pid = folder.name.partition("-")[0]
         if pid.isdecimal() and not psutil.pid_exists(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise StageError(f"`git {' '.join(arguments)}` failed: {done.stderr.strip()}")
-    return done.stdout

@@ -4,7 +4,6 @@ import logging
 import math
 import os
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from pipeline.errors import StageError
 from workflow.cluster import connected
+from workflow.revisions import git
 from workflow.sweep.spec import OBJECTIVES
 
 #: What Ray Tune keeps of unfinished sweeps.
@@ -95,14 +95,14 @@ def head_commit() -> str:
     Raises:
         StageError: If tracked files differ from it: trials would run without the changes.
     """
-    lines = _git("status", "--porcelain", "--untracked-files=no").splitlines()
+    lines = git(Path(), "status", "--porcelain", "--untracked-files=no").splitlines()
     changed = [line[3:] for line in lines if not line[3:].startswith("sweeps/")]
     if changed:
         raise StageError(
             f"{changed[0]} is not as committed; expected a commit to run, as trials clone it: commit your change (on a "
             f"branch of its own), or `git stash` it"
         )
-    return _git("rev-parse", "HEAD").strip()
+    return git(Path(), "rev-parse", "HEAD").strip()
 
 
 def forget(key: str) -> None:
@@ -200,10 +200,3 @@ def _ended(number: int, result: Any, begun: float) -> Ended:
         pipeline_seconds=last.get("pipeline_seconds", 0.0),
         ended_seconds=last.get("timestamp", begun) - begun,
     )
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise StageError(f"`git {' '.join(arguments)}` failed: {done.stderr.strip()}")
-    return done.stdout

@@ -6,7 +6,7 @@ import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
@@ -17,6 +17,7 @@ from ray import tune
 from pipeline.errors import StageError
 from pipeline.files import significant
 from workflow.sweep.copy import WorkingCopy, stop
+from workflow.sweep.spec import OBJECTIVES
 
 #: Seconds between two looks at the history of a training.
 _PAUSE = 0.1
@@ -43,10 +44,6 @@ class Job:
     commit: str
     targets: Sequence[str]
     name: str
-
-    def as_config(self) -> dict[str, Any]:
-        """As a part of a trial's configuration."""
-        return asdict(self)
 
 
 class Trial(tune.Trainable):
@@ -132,7 +129,7 @@ class Trial(tune.Trainable):
         unfit = _UNFIT.search(said)
         if not unfit:
             raise StageError(f"trial {self._name} failed:\n{said[-2000:]}")
-        infinite = dict.fromkeys(("validation_loss", "validation_reconstruction", "validation_kl"), float("inf"))
+        infinite = dict.fromkeys(OBJECTIVES, float("inf"))
         return [{"epoch": self._epoch + 1, **infinite, "unfit": unfit["why"]}]
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -159,10 +156,4 @@ class Trial(tune.Trainable):
 
 def _row(texts: Sequence[str]) -> dict[str, Any]:
     """The validation columns of a row of the history: epoch, three terms of training, three of validation."""
-    loss, reconstruction, kl = map(float, texts[4:7])
-    return {
-        "epoch": int(float(texts[0])),
-        "validation_loss": loss,
-        "validation_reconstruction": reconstruction,
-        "validation_kl": kl,
-    }
+    return {"epoch": int(float(texts[0])), **dict(zip(OBJECTIVES, map(float, texts[4:7]), strict=True))}
