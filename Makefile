@@ -11,7 +11,7 @@ N = 5
 HEAD = workspace
 OUTPUT = report.html
 
-.PHONY: all setup setup-scale setup-dev test lint quick compare report experiment sweep seeds audit verify release pull faults scale-test vulnerabilities bench bench-scale portability lock lock-torch clean distclean help
+.PHONY: all setup setup-scale setup-dev test lint quick compare report experiment sweep workers seeds audit verify release pull faults scale-test vulnerabilities bench bench-scale portability lock lock-torch clean distclean help
 .NOTPARALLEL:
 
 all: setup ## run what has changed, print the test metrics (also plain `make`; PYTHON=/a/python names a Python)
@@ -21,14 +21,14 @@ all: setup ## run what has changed, print the test metrics (also plain `make`; P
 setup: ## bring .venv to the lock of what `make` needs
 	@sh workflow/setup.sh runtime
 
-setup-scale: ## bring .venv to the lock of what `make sweep`, `make seeds` and `make audit REVS=` need
+setup-scale: ## bring .venv to the lock of what `make sweep`, `workers`, `seeds` and `audit REVS=` need
 	@sh workflow/setup.sh scale
 
 setup-dev: ## bring .venv to the lock of what `make test` and `make lint` need
 	@sh workflow/setup.sh dev
 
-test: setup-dev ## run the tests (ARGS="-k setup -x" goes to pytest)
-	.venv/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(ARGS)
+test: setup-dev ## run the tests; half an hour (CUT=1: a part; ARGS="-k setup -x" goes to pytest)
+	.venv/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(if $(CUT),--cut) $(ARGS)
 
 lint: setup-dev ## check style (ruff), types (mypy) and workflow files (actionlint, zizmor)
 	.venv/bin/ruff check .
@@ -52,6 +52,9 @@ experiment: setup ## run a preset as a DVC experiment and record it: NAME=textbo
 sweep: setup-scale ## train many times with other parameters, by Ray: SPEC=sweeps/learning.yaml (RAY_ADDRESS: on a cluster)
 	@.venv/bin/python -m workflow.sweep "$(SPEC)"
 
+workers: setup-scale ## share one training among train.workers processes, by Ray, as a DVC experiment (RAY_ADDRESS: on a cluster)
+	@.venv/bin/python -m workflow.workers
+
 seeds: setup-scale ## run the parameters with N seeds as DVC experiments and record the spread: N=5
 	@.venv/bin/python -m workflow.seeds "$(N)"
 
@@ -70,11 +73,11 @@ pull: setup ## fill DVC's cache from the pack of a release instead of training: 
 	@.venv/bin/python -m workflow.pull "$(FROM)"
 
 faults: setup-dev ## kill, fill disks, vary the machine, feed hostile input, and count; half an hour (CUT=1: a part)
-	.venv/bin/python -m pytest -o addopts="--strict-markers --strict-config -q" -p tests.cutting -p tests.faults.counting \
+	.venv/bin/python -m pytest -o addopts="--strict-markers --strict-config -q" -p tests.faults.counting \
 	    --numprocesses=auto --maxprocesses=4 --dist=worksteal $(if $(CUT),--cut) $(ARGS) tests/faults
 
 scale-test: setup-dev ## sweeps, seeds and audits on Ray, here and on a cluster of this machine; a quarter of an hour (CUT=1: a part)
-	.venv/bin/python -m pytest -o addopts="--strict-markers --strict-config -q" -p tests.cutting \
+	.venv/bin/python -m pytest -o addopts="--strict-markers --strict-config -q" \
 	    $(if $(CUT),--cut) $(ARGS) tests/scale
 
 vulnerabilities: setup-dev ## look up the locked packages in the database of PyPI; needs the internet

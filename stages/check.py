@@ -46,6 +46,7 @@ def run(params: Params, checked: Output) -> None:
             f"{model.autoregressive_units}: an autoregressive decoder predicts pixels from binary ones, so it should "
             f"be 'binarised'"
         )
+    _require_shares(params)
     images = SHAPES["train_images"][0] - PUBLISHED_VALIDATION_COUNT
     if params.train.batch_size > images:
         raise StageError(
@@ -54,3 +55,18 @@ def run(params: Params, checked: Output) -> None:
         )
     with atomic(checked) as partial:
         partial.write_text("params.yaml is valid\n", encoding="utf-8")
+
+
+def _require_shares(params: Params) -> None:
+    """Refuses workers that cannot share a batch, or the step that XLA compiles as one, without them."""
+    workers = params.train.workers
+    if params.train.batch_size % workers:
+        raise StageError(
+            f"{PARAMS_FILE} is refused:\n  train.batch_size = {params.train.batch_size} with train.workers = "
+            f"{workers}: it should be a multiple of the workers, which take equal shares of it"
+        )
+    if workers > 1 and params.model.jit_compile:
+        raise StageError(
+            f"{PARAMS_FILE} is refused:\n  model.jit_compile = True with train.workers = {workers}: XLA cannot compile "
+            f"the exchange of gradients between processes; it should be false"
+        )

@@ -1,13 +1,19 @@
-"""Trains the VAE; an interrupted run resumes at its last validation and ends with the same bytes."""
+"""Trains the VAE; an interrupted run resumes at its last validation and ends with the same bytes.
 
-from collections.abc import Sequence
+Of several workers each runs this stage in a working copy of its own, and ends with the same weights.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
+from pipeline.errors import StageError
 from pipeline.files import atomic, load_arrays, significant, write_metrics
 from pipeline.params.model import Model
 from pipeline.params.threads import Threads
@@ -21,6 +27,7 @@ from vae.evaluation import Evaluator
 from vae.model import VAE, build_vae, fix_threads
 from vae.objective import bernoulli_entropy
 from vae.training import Losses, Recipe, Trainer
+from vae.workers import LOST, join, of_chief
 
 #: Columns of the history, all but the first in nats per image.
 COLUMNS = (
@@ -67,17 +74,21 @@ def run(
 
     Raises:
         FloatingPointError: If a term of the loss is not finite, in training or on validation.
-        StageError: If another process does the same work.
+        StageError: If another process does the same work, TF_CONFIG names other workers than `train.workers`, or one
+            of them is lost.
     """
     fix_threads(**threads.model_dump())
+    strategy = _join(train.workers)
     images = load_arrays(training_set)["images"]
     validation = load_arrays(validation_set)
     binarised = train.targets == "binarised"
     targets = validation["binarised"].astype(np.float32) if binarised else validation["images"]
     with state.held():
-        trainer = build_trainer(model, train, images)
-        run_ = Run(trainer, targets, interval=train.validation_interval, keep_best=train.keep == "best", state=state)
-        run_.train()
+        trainer = build_trainer(model, train, images, strategy)
+        keep_best = train.keep == "best"
+        with _lost_workers_named(train.workers):
+            run_ = Run(trainer, targets, interval=train.validation_interval, keep_best=keep_best, state=state)
+            run_.train()
         save_weights(trainer.vae, weights)
         _save_history(run_.history, history)
         floors = {"train": _entropy(images), "validation": _entropy(validation["images"])}
@@ -85,15 +96,39 @@ def run(
         write_metrics(processor, {"instruction_set": instruction_set(), "caches": caches(), **threads.model_dump()})
 
 
-def build_trainer(model: Model, train: Train, images: NDArray[np.float32]) -> Trainer:
+def _join(workers: int) -> tf.distribute.Strategy:
+    if workers > 1:
+        print(f"train: waits until all {workers} workers of TF_CONFIG are there", flush=True)
+    try:
+        return join(workers)
+    except ValueError as error:
+        raise StageError(f"{error}: docs/scaling.md") from error
+
+
+@contextmanager
+def _lost_workers_named(workers: int) -> Iterator[None]:
+    try:
+        yield
+    except LOST as error:
+        if workers == 1:
+            raise
+        raise StageError(
+            f"one of the {workers} workers is lost ({str(error).splitlines()[0]}), and the others end with it; start "
+            f"all of them again, and they go on from the last epoch that the chief kept"
+        ) from error
+
+
+def build_trainer(
+    model: Model, train: Train, images: NDArray[np.float32], strategy: tf.distribute.Strategy | None = None
+) -> Trainer:
     """The trainer of the parameters, with fresh weights; `images` are (count, 28, 28) float32 in [0, 1]."""
     keras.utils.set_random_seed(train.seed)
     recipe = Recipe(
         binarised=train.targets == "binarised",
         jit_compile=model.jit_compile,
-        **train.model_dump(exclude={"targets", "keep", "validation_interval"}),
+        **train.model_dump(exclude={"targets", "keep", "validation_interval", "workers"}),
     )
-    return Trainer(build_vae(**model.networks), images, recipe)
+    return Trainer(build_vae(**model.networks), images, recipe, strategy)
 
 
 class Run:
@@ -177,7 +212,7 @@ class Run:
         self._state.save(arrays)
 
     def _resume(self) -> None:
-        arrays = self._state.load()
+        arrays = of_chief(self._trainer.strategy, self._state.load())
         if arrays is None:
             return
         self.history = arrays["history"].tolist()

@@ -57,6 +57,24 @@ SLICE_PARAMS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds the option that leaves out what only a whole run tries."""
+    parser.addoption("--cut", action="store_true", help="leave out what is marked `whole`")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Makes the mark known."""
+    config.addinivalue_line("markers", "whole: tried by a whole run only, not by a cut")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what only a whole run tries, where a cut is asked for."""
+    if config.getoption("--cut"):
+        kept = [item for item in items if item.get_closest_marker("whole") is None]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Says which presets, and whether the spread over seeds, have recorded metrics of other code or parameters."""
     for name, why in stale_presets().items():
@@ -195,6 +213,21 @@ def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pr
 def finished(make_project: Callable[[str], Project]) -> Project:
     """A project whose pipeline has run and is committed. Tests copy it; none changes it."""
     project = make_project("finished")
+    project.repro()
+    project.commit("Results")
+    return project
+
+
+@pytest.fixture(scope="session")
+def trained(make_project: Callable[[str], Project]) -> Project:
+    """A project of the stages up to training, run and committed. Tests copy it; none changes it."""
+    project = make_project("trained")
+    graph = project.folder / "dvc.yaml"
+    yaml = YAML(typ="safe", pure=True)
+    content = yaml.load(graph)
+    stages = {name: content["stages"][name] for name in ("check", "fetch", "preprocess", "train")}
+    with graph.open("w", encoding="utf-8") as handle:
+        yaml.dump({"vars": content["vars"], "stages": stages}, handle)
     project.repro()
     project.commit("Results")
     return project

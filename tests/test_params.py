@@ -28,9 +28,9 @@ VALID = """\
 preprocess: {split: published, seed: 0}
 model: {architecture: textbook, latent_dim: 2, widths: [32, 64], autoregressive_units: 0,
   prior: coupling_flow, prior_widths: [8], jit_compile: false}
-train: {seed: 1, targets: gray, epochs: 3, batch_size: 128, learning_rate: 1.0e-3, learning_rate_warmup_epochs: 0,
-  schedule: constant, weight_decay: 0, beta: 1.0, kl_warmup_epochs: 0, kl_warmup_start: 0,
-  importance_samples: 1, importance_epochs: 0, ema_momentum: 0, validation_interval: 1, keep: last}
+train: {seed: 1, targets: gray, epochs: 3, batch_size: 128, workers: 1, learning_rate: 1.0e-3,
+  learning_rate_warmup_epochs: 0, schedule: constant, weight_decay: 0, beta: 1.0, kl_warmup_epochs: 0,
+  kl_warmup_start: 0, importance_samples: 1, importance_epochs: 0, ema_momentum: 0, validation_interval: 1, keep: last}
 evaluate: {seed: 2, latent_samples: 8, importance_samples: 100, batch_size: 500}
 refine: {seed: 4, images: 50, steps: 10, learning_rate: 0.02, latent_samples: 3, bound_samples: 64,
   importance_samples: 11}

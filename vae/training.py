@@ -13,6 +13,7 @@ from vae.datasets import training_blocks
 from vae.model import VAE
 from vae.noise import latent_noise
 from vae.objective import importance_weighted_bound, kl_weight, reparameterise, sampled_kl
+from vae.workers import mean, share
 
 #: Steps of a block, one call of the compiled loop: progress is seen, and the average of the weights taken, a block.
 STEPS_PER_CALL = 50
@@ -54,16 +55,24 @@ class Trainer:
     in much less time than one of sixty, and it takes no longer. The model's own variables change in `update_model`.
     """
 
-    def __init__(self, vae: VAE, images: NDArray[np.float32], recipe: Recipe) -> None:
+    def __init__(
+        self,
+        vae: VAE,
+        images: NDArray[np.float32],
+        recipe: Recipe,
+        strategy: tf.distribute.Strategy | None = None,
+    ) -> None:
         """Prepares training.
 
         Args:
             vae: What is trained; its weights are where training starts.
             images: (count, 28, 28) float32 in [0, 1].
             recipe: How to train.
+            strategy: By which several workers train, each with a share of every batch; None for this process alone.
 
         Raises:
-            ValueError: If a batch needs more images than there are, or the decoder other targets.
+            ValueError: If a batch needs more images than there are, or cannot be shared equally; or if the decoder
+                needs other targets.
         """
         if vae.autoregressive and not recipe.binarised:
             raise ValueError(
@@ -73,6 +82,12 @@ class Trainer:
             raise ValueError(
                 f"batch_size = {recipe.batch_size}: it should be at most {len(images)}, the training images"
             )
+        self.strategy = strategy or tf.distribute.get_strategy()
+        self._workers = self.strategy.num_replicas_in_sync
+        if recipe.batch_size % self._workers:
+            raise ValueError(
+                f"batch_size = {recipe.batch_size}: it should be a multiple of {self._workers}, the workers"
+            )
         self.vae = vae
         self.recipe = recipe
         self.steps_per_epoch = len(images) // recipe.batch_size
@@ -80,8 +95,10 @@ class Trainer:
         kernels = [weight for weight in vae.trainable_variables if len(weight.shape) > 1]
         others = [weight for weight in vae.trainable_variables if len(weight.shape) <= 1]
         self._groups = [group for group in (kernels, others) if group]
-        self._vectors = [keras.Variable(np.concatenate([w.numpy().ravel() for w in group])) for group in self._groups]
-        self._optimizer = self._build_optimizer()
+        starts = [np.concatenate([weight.numpy().ravel() for weight in group]) for group in self._groups]
+        with self.strategy.scope():
+            self._vectors = [keras.Variable(start) for start in starts]
+            self._optimizer = self._build_optimizer()
         self._averages = [tf.Variable(vector.value) for vector in self._vectors] if recipe.ema_momentum else []
         self._take_steps = tf.function(self._steps, jit_compile=recipe.jit_compile)
 
@@ -189,22 +206,32 @@ class Trainer:
             reconstructions = reconstructions.write(number, reconstruction)
             kls = kls.write(number, kl)
             number += 1
-        return reconstructions.stack(), kls.stack()
+        return mean(self.strategy, reconstructions.stack()), mean(self.strategy, kls.stack())
 
     def step(self, images: tf.Tensor, step: tf.Tensor, samples: int = 1) -> tuple[tf.Tensor, tf.Tensor]:
-        """The training step: one update of the weights.
+        """The training step: one update of the weights, by all workers together.
 
         Args:
-            images: (batch, 28, 28) float32, seen by the encoder and reconstructed by the decoder.
+            images: (batch, 28, 28) float32, seen by the encoder and reconstructed by the decoder; the same on every
+                worker, which takes its share of them.
             step: () int64, from the start of training; with the seed it fixes the latent noise.
             samples: Draws of q(z|x) per image. With one, the evidence lower bound is maximised, with more the
                 importance-weighted one.
 
         Returns:
-            Reconstruction loss and KL before the update, () float32, nats per image, averaged over draws and batch.
+            Reconstruction loss and KL before the update, () float32, nats per image, averaged over draws and this
+            worker's images.
         """
+        terms: tuple[tf.Tensor, tf.Tensor] = self.strategy.run(self._share_of_step, args=(images, step, samples))
+        return terms
+
+    def _share_of_step(self, images: tf.Tensor, step: tf.Tensor, samples: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """What one worker does in a step; the optimizer adds up the gradients of all."""
         recipe = self.recipe
         noise = latent_noise(samples * recipe.batch_size, self.vae.latent_dim, recipe.seed, step)
+        if self._workers > 1:
+            draws = tf.split(noise, samples)  # each of the whole batch
+            noise, images = tf.concat([share(draw) for draw in draws], axis=0), share(images)
         vectors = [vector.value for vector in self._vectors]
         with tf.GradientTape() as tape:
             tape.watch(vectors)
@@ -218,8 +245,8 @@ class Trainer:
                 else:
                     kl = sampled_kl(log_var, noise, self.vae.log_prior(latent))
             weight = kl_weight(step, self.steps_per_epoch, recipe.beta, recipe.kl_warmup_epochs, recipe.kl_warmup_start)
-            log_weights = tf.reshape(-(reconstruction + weight * kl), (samples, recipe.batch_size))
-            loss = -tf.reduce_mean(importance_weighted_bound(log_weights))
+            log_weights = tf.reshape(-(reconstruction + weight * kl), (samples, recipe.batch_size // self._workers))
+            loss = -tf.reduce_mean(importance_weighted_bound(log_weights)) / self._workers
         self._optimizer.apply(tape.gradient(loss, vectors), self._vectors)
         return tf.reduce_mean(reconstruction), tf.reduce_mean(kl)
 

@@ -14,6 +14,7 @@ class Train(Section):
     targets: Literal["gray", "binarised"]
     epochs: Annotated[int, Field(ge=1, le=100_000)]
     batch_size: Annotated[int, Field(ge=1, le=60_000)]
+    workers: Annotated[int, Field(ge=1, le=1024)]  # processes that share every batch
     learning_rate: Annotated[float, Field(gt=0, le=1)]
     learning_rate_warmup_epochs: Annotated[float, Field(ge=0, le=100_000)]
     schedule: Literal["constant", "cosine"]

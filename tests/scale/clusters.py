@@ -1,4 +1,4 @@
-"""A cluster of Ray on loopback, in a network namespace that has nothing else."""
+"""Network namespaces that have only loopback, and a cluster of Ray in one."""
 
 import os
 import secrets
@@ -64,15 +64,30 @@ def wait_for(what: str, happens: Callable[[], bool]) -> None:
         pause.wait(0.2)
 
 
-class Cluster:
-    """A head without cores and two worker nodes of a core each."""
+class Namespace:
+    """A network namespace with nothing but loopback."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
         self._holder = subprocess.Popen(
             ["unshare", "--net", sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         assert self._holder.stdout is not None
         assert self._holder.stdout.readline() == b"up\n"
+
+    def inside(self, *command: str) -> list[str]:
+        """The command that runs a command in the namespace."""
+        return ["nsenter", f"--net=/proc/{self._holder.pid}/ns/net", *command]
+
+    def end(self) -> None:
+        """Ends the namespace."""
+        self._holder.communicate()
+
+
+class Cluster(Namespace):
+    """A head without cores and two worker nodes of a core each."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
         token = folder / "token"
         token.write_text(secrets.token_hex(32), encoding="ascii")
         token.chmod(0o600)
@@ -89,10 +104,6 @@ class Cluster:
         for number, options in enumerate((head, worker, worker), 1):  # in turn: two at once take each other's files
             self.nodes.append(self._node(*options))
             wait_for(f"node {number}", lambda alive=f"alive {number}": alive in self.said(sys.executable, "-c", NODES))
-
-    def inside(self, *command: str) -> list[str]:
-        """The command that runs a command in the namespace."""
-        return ["nsenter", f"--net=/proc/{self._holder.pid}/ns/net", *command]
 
     def said(self, *command: str, **variables: str) -> str:
         """What a command says in the namespace."""
@@ -122,4 +133,4 @@ class Cluster:
         """Ends all nodes, and the namespace."""
         for number in range(len(self.nodes)):
             self.kill(number)
-        self._holder.communicate()
+        super().end()

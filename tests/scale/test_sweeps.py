@@ -4,7 +4,7 @@ import json
 import secrets
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,17 +51,9 @@ def experiments_of(project: Project) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def swept(make_project: Callable[[str], Project]) -> Project:
-    """A project of the stages up to training, run, committed and swept. Tests copy it; none changes it."""
-    project = make_project("swept")
-    graph = project.folder / "dvc.yaml"
-    yaml = YAML(typ="safe", pure=True)
-    content = yaml.load(graph)
-    stages = {name: content["stages"][name] for name in ("check", "fetch", "preprocess", "train")}
-    with graph.open("w", encoding="utf-8") as handle:
-        yaml.dump({"vars": content["vars"], "stages": stages}, handle)
-    project.repro()
-    project.commit("Results")
+def swept(trained: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The trained project, swept. Tests copy it; none changes it."""
+    project = trained.copy_to(tmp_path_factory.mktemp("swept") / "project")
     done = project.run(*ALONE, write_spec(project))
     assert done.returncode == 0, done.stdout + done.stderr
     return project

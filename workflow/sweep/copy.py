@@ -82,14 +82,18 @@ class WorkingCopy:
         with FileLock(PLACE / f"{key}.lock"):
             self.run("dvc", "repro", "--quiet", "preprocess")
 
-    def start(self, log: Path) -> "subprocess.Popen[bytes]":
-        """Starts the pipeline; what it says goes to `log`. It ends if this process is killed."""
+    def start(self, log: Path, variables: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
+        """Starts the pipeline, with more variables in its environment if there are any; what it says goes to `log`.
+
+        It ends if this process is killed.
+        """
         command = ["dvc", "repro", *self._targets]
         if shutil.which("setpriv"):
             command = ["setpriv", "--pdeathsig", "TERM", *command]
+        env = {**environment(), **(variables or {})}
         with log.open("ab") as handle:
             return subprocess.Popen(
-                command, cwd=self.path, env=environment(), stdin=subprocess.DEVNULL, stdout=handle, stderr=handle
+                command, cwd=self.path, env=env, stdin=subprocess.DEVNULL, stdout=handle, stderr=handle
             )
 
     def save(self, name: str) -> None:

@@ -23,8 +23,8 @@ OBJECTIVES = ("validation_loss", "validation_reconstruction", "validation_kl")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
-#: Sections that say how a machine computes and not what; a sweep states the threads of its trials itself.
-_MACHINE = ("threads", "kernels")
+#: Keys that say how machines compute and not what; a sweep states the threads of its trials, each alone, itself.
+_MACHINE = ("threads.", "kernels.", "train.workers")
 
 
 @dataclass(frozen=True)
@@ -151,8 +151,8 @@ def read_spec(path: Path) -> Spec:
 
 
 def trial_defaults(spec: Spec) -> dict[str, Any]:
-    """What a trial changes in `params.yaml` whatever the sweep is about: its threads, and a validation an epoch."""
-    return {"threads.intra_op": spec.threads, "train.validation_interval": 1}
+    """What a trial has whatever the sweep is about: its threads, itself as the only worker, a validation an epoch."""
+    return {"threads.intra_op": spec.threads, "train.workers": 1, "train.validation_interval": 1}
 
 
 def with_values(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,7 +177,7 @@ def with_values(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_key(spec: Spec, key: str, path: Path) -> None:
-    if key.partition(".")[0] in _MACHINE:
+    if key.startswith(_MACHINE):
         raise StageError(f"{path}: {key} is no hyper-parameter; expected `threads`, the same for every trial")
     if key in spec.space and key in spec.fixed:
         raise StageError(f"{path}: {key} stands in `space` and in `fixed`; expected it in one of them")
