@@ -280,6 +280,7 @@ def test_the_pipeline_run_anew_refutes_a_forgery_in_which_everything_agrees(proj
     assert {name for name in project.files() - files if not name.startswith("audits/")} == set()
 
 
+@pytest.mark.whole
 def test_the_weekly_audit_goes_on_where_one_was_killed_and_finds_the_true_commit_identical(checkout: Project) -> None:
     command = [sys.executable, "-m", "workflow.audit", "HEAD"]
     with subprocess.Popen(

@@ -5,6 +5,7 @@ import shlex
 import textwrap
 from itertools import pairwise
 
+import pytest
 from conftest import ROOT, Project
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -18,6 +19,7 @@ def block(language: str) -> str:
     return textwrap.dedent(found.group(1))
 
 
+@pytest.mark.whole
 def test_add_an_architecture(project: Project) -> None:
     (project.folder / "vae/architectures/dense.py").write_text(block("python"), encoding="utf-8")
     graph = project.folder / "dvc.yaml"

@@ -51,6 +51,7 @@ ENGINE = {
 }
 
 
+@pytest.mark.whole
 def test_the_engine_at_full_speed_gives_the_same_bytes_in_another_folder_and_after_a_kill(
     project: Project, make_project: Callable[[str], Project], killer: Callable[..., dict[str, str]]
 ) -> None:
@@ -67,14 +68,6 @@ def test_the_engine_at_full_speed_gives_the_same_bytes_in_another_folder_and_aft
     binarised = json.loads((project.folder / "metrics/evaluation.json").read_text())["test"]["binarised"]
     assert binarised["nll_samples"] == IMPORTANCE_SAMPLES
     assert binarised["nll_nats"] < -binarised["elbo_nats"]
-
-
-def test_compiled_steps_under_op_determinism_are_refused(project: Project) -> None:
-    project.set_params({"model": {"jit_compile": True}})
-    done = project.run("dvc", "repro")
-    assert done.returncode != 0
-    assert "model.jit_compile = True with threads.op_determinism = True" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_a_second_repro_does_nothing(project: Project) -> None:
@@ -96,11 +89,8 @@ def test_a_parameter_changed_and_changed_back_does_not_train_again(project: Proj
 @pytest.mark.parametrize(
     ("path", "number", "when"),
     [
-        (".npz", 1, "before"),  # the first epoch is done, its state not yet kept
         (".npz", 2, "after"),  # between the second epoch and the third
-        ("data/model", 1, "before"),  # training is done, the weights are not yet in place
-        ("metrics/train.json", 1, "before"),  # the weights are in place, the metrics are not
-        ("metrics/provenance/train.json", 1, "before"),  # only the record is missing
+        pytest.param("metrics/train.json", 1, "before", marks=pytest.mark.whole),  # the weights are in place already
     ],
 )
 def test_a_killed_training_resumes_with_the_same_bytes(
@@ -111,16 +101,15 @@ def test_a_killed_training_resumes_with_the_same_bytes(
     without_results(project, "train")
     killed = project.run("dvc", "repro", "train", env=killer("train", path, number, when))
     assert killed.returncode != 0
-    said = project.repro()
-    assert ("resumes after epoch" in said) == ((number, when) != (1, "before") or path != ".npz")
+    assert "resumes after epoch" in project.repro()
     assert project.tracked_results() == before
     assert project.files() == files
 
 
-@pytest.mark.parametrize("number", [1, 6])  # 4 parts of the validation images, then 4 of the test images
 def test_a_killed_evaluation_resumes_with_the_same_bytes(
-    project: Project, killer: Callable[..., dict[str, str]], number: int
+    project: Project, killer: Callable[..., dict[str, str]]
 ) -> None:
+    number = 6  # of 4 parts of the validation images, then 4 of the test images
     before, files = project.tracked_results(), project.files()
     without_results(project, "evaluate")
     killed = project.run("dvc", "repro", "evaluate", env=killer("evaluate", ".npz", number, "after"))
@@ -144,6 +133,7 @@ def test_a_killed_evaluation_resumes_with_the_same_bytes(
         ({"evaluate": {"importance_samples": 31}}, {"evaluate", "summarise", "figures", "describe"}),
     ],
 )
+@pytest.mark.whole
 def test_a_parameter_runs_its_own_stage_and_what_follows(
     project: Project, changes: dict[str, dict[str, object]], stages: set[str]
 ) -> None:
@@ -153,7 +143,7 @@ def test_a_parameter_runs_its_own_stage_and_what_follows(
     assert ran - {"check"} == stages
 
 
-@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
+@pytest.mark.parametrize("shell", ["/bin/sh", pytest.param("/bin/bash", marks=pytest.mark.whole)])
 def test_a_killed_dvc_leaves_no_orphan_and_the_next_run_ends_with_the_same_bytes(
     project: Project, killer: Callable[..., dict[str, str]], shell: str
 ) -> None:
@@ -178,15 +168,8 @@ def test_a_forced_run_after_a_finished_one_trains_every_epoch(project: Project) 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train": {"beta": -1.0}}, "train.beta = -1.0"),
-        ({"train": {"epochs": True}}, "train.epochs = True"),
-        ({"model": {"latent_dim": 0}}, "model.latent_dim = 0"),
-        ({"train": {"learning_rate": float("nan")}}, "train.learning_rate = nan"),
-        ({"train": {"betta": 1.0}}, "train.betta = 1.0 is unknown"),
-        ({"model": {"architecture": "nonsense"}}, "model.architecture = 'nonsense'"),
-        ({"model": {"widths": [4, 8]}}, "widths = [4, 8]"),
-        ({"model": {"autoregressive_units": 14}}, "autoregressive_units = 14: it should be 0"),
-        ({"model": {"autoregressive_units": 15}}, "train.targets = 'gray' with model.autoregressive_units = 15"),
+        ({"train": {"betta": 1.0}}, "train.betta = 1.0 is unknown"),  # by the sections themselves
+        ({"model": {"architecture": "nonsense"}}, "model.architecture = 'nonsense'"),  # by the stage
     ],
 )
 def test_a_bad_parameter_is_refused_and_removes_nothing(
@@ -307,7 +290,7 @@ def test_dvc_compares_in_a_clone_without_a_remote(finished: Project, tmp_path: P
 def test_an_experiment_with_another_latent_dim_runs_and_shows_in_a_clone(finished: Project, tmp_path: Path) -> None:
     assert finished.run("git", "clone", "-q", ".", str(tmp_path / "clone")).returncode == 0
     project = Project(tmp_path / "clone")
-    done = project.run("dvc", "exp", "run", "-n", "three", "-S", "model.latent_dim=3", "-S", "train.epochs=1")
+    done = project.run("dvc", "exp", "run", "-n", "three", "-S", "model.latent_dim=3", "train")
     assert done.returncode == 0, done.stderr
     shown = project.run("dvc", "exp", "show", "--only-changed", "--md")
     assert "three" in shown.stdout

@@ -53,6 +53,7 @@ def commit_of(project: Project, name: str, changes: Mapping[str, Mapping[str, An
     project.commit(name)
 
 
+@pytest.mark.whole
 def test_branches_that_change_different_parameters_merge_to_the_true_result(clone: Project) -> None:
     commit_of(clone, "wider", {"represent": {"neighbours": [2]}, "export": {"images": 15}})
     commit_of(clone, "farther", {"outliers": {"images": 30}})

@@ -12,9 +12,10 @@ import pytest
 from conftest import HOSTILE, ROOT, Project, as_committed, sweep_record
 from ruamel.yaml import YAML
 
+from workflow.report.page import render
 from workflow.report.sweeps import places, sweeps
 from workflow.report.tables import shown
-from workflow.revisions import Revision
+from workflow.revisions import Revision, resolve
 
 VOID = {"meta", "link", "br", "img", "input", "rect", "circle"}
 
@@ -250,11 +251,15 @@ def test_what_an_older_revision_has_no_stage_for_is_said(two_revisions: Project,
         "params.yaml",
     ],
 )
-def test_what_a_revision_lacks_is_said_and_the_rest_is_shown(two_revisions: Project, tmp_path: Path, path: str) -> None:
+def test_what_a_revision_lacks_is_said_and_the_rest_is_shown(
+    two_revisions: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
     project = two_revisions.copy_to(tmp_path / "lacking")
     (project.folder / path).unlink()
-    for sides in (("workspace",), ("workspace", "main"), ("main", "workspace")):
-        page = write(project, *sides)
+    monkeypatch.chdir(project.folder)
+    workspace, main = resolve("workspace"), resolve("main")
+    for head, base in ((workspace, None), (workspace, main), (main, workspace)):
+        page = Outline(render(head, base))
         assert any("has no" in text and path in text for text in page.said("p"))
         assert "NLL, binarised nats" in page.table("headlines")
 

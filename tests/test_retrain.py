@@ -61,7 +61,7 @@ def retrain(project: Project, base: str = "main") -> tuple[subprocess.CompletedP
     ("changes", "absent", "status", "verdict"),
     [
         ({"learning_rate": 1e-6}, ("data", ".dvc/cache"), 1, "Worse"),
-        ({"learning_rate": 3e-3, "epochs": 8}, ("data",), 0, "Better"),
+        pytest.param({"learning_rate": 3e-3, "epochs": 8}, ("data",), 0, "Better", marks=pytest.mark.whole),
     ],
     ids=["worse, nothing restored", "better, cache restored"],
 )
@@ -175,6 +175,7 @@ def test_new_results_are_kept_where_the_base_has_none(checkout: Project) -> None
     assert checkout.run("git", "apply", "--check", "-R", "verdict/results.patch").returncode == 0
 
 
+@pytest.mark.whole
 def test_everything_run_again_gives_the_committed_results(checkout: Project) -> None:
     before = checkout.tracked_results()
     done = run_steps(checkout, "retrain-weekly.yml", "retrain", {})
@@ -184,6 +185,7 @@ def test_everything_run_again_gives_the_committed_results(checkout: Project) -> 
     assert not (checkout.folder / "verdict" / "results.patch").exists()
 
 
+@pytest.mark.whole
 def test_a_metric_edited_together_with_its_lock_is_found_by_running_again(checkout: Project) -> None:
     true = checkout.tracked_results()
     path, lock = checkout.folder / "metrics" / "evaluation.json", checkout.folder / "dvc.lock"

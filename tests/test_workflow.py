@@ -96,13 +96,14 @@ def test_a_preset_states_every_key_of_the_sections_it_sets(name: str, tmp_path: 
 def test_overrides_are_read_by_dvc_as_the_values_they_are(project: Project) -> None:
     sections = {"model": {"prior": "coupling_flow", "prior_widths": [4, 4]}, "train": {"beta": 1.0, "epochs": 1}}
     settings = [part for setting in overrides(sections) for part in ("--set-param", setting)]
-    done = project.run("dvc", "exp", "run", "--name", "other", *settings)
+    done = project.run("dvc", "exp", "run", "--name", "other", *settings, "check")
     assert done.returncode == 0, done.stderr
     params = load_params(project.folder / "params.yaml").model_dump(mode="json")
     for section, values in sections.items():
         assert {key: params[section][key] for key in values} == values
 
 
+@pytest.mark.whole
 def test_an_experiment_records_what_its_preset_found(project: Project) -> None:
     preset = project.folder / "presets" / "small.yaml"
     params = YAML(typ="safe", pure=True).load(project.folder / "params.yaml")
