@@ -24,13 +24,14 @@ from workflow.verdicts import PRIMARY, UNSEEN, verdicts
 
 BRANCHES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "trained": {"train": {"epochs": 12}},
+    "crippled": {"train": {"learning_rate": 1e-6}},
     "neighbours": {"represent": {"neighbours": [5]}},
 }
 
 
 @pytest.fixture(scope="module")
 def branches(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The finished project as main, and branches whose parameters make the model better, and no other."""
+    """The finished project as main, and branches whose parameters make the model better, worse and no other."""
     project = finished.copy_to(tmp_path_factory.mktemp("compare") / "branches")
     for name, changes in BRANCHES.items():
         assert project.run("git", "switch", "-q", "-c", name, "main").returncode == 0
@@ -61,6 +62,7 @@ def run(project: Project, *arguments: str) -> tuple[int, str, str]:
     ("base", "head", "verdict", "status"),
     [
         ("main", "trained", "better", 0),
+        ("main", "crippled", "worse", 1),
         ("trained", "main", "worse", 1),
         ("main", "neighbours", UNSEEN, 0),
     ],
