@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.errors import StageError
 from pipeline.files import write_metrics
 from pipeline.params.whole import load_params
-from pipeline.stage import INTERRUPTED
+from workflow.cluster import exit_status
 from workflow.presets import STAGES, run_digest
 from workflow.revisions import experiments, resolve
 from workflow.sweep.engine import COMPLETED, Plan, forget, head_commit, run
@@ -32,28 +32,24 @@ def main(arguments: Sequence[str]) -> int:
     An experiment bears the digest of what it runs in its name: one that is there already is not run again.
 
     Returns:
-        Exit status: 0, 1 with a sentence, or 130 if it was interrupted.
+        Exit status: 0.
+
+    Raises:
+        StageError: If it was refused, or a run failed.
     """
     parser = argparse.ArgumentParser(prog="python -m workflow.seeds")
     parser.add_argument("count", metavar="N")
     count = parser.parse_args(arguments).count
-    try:
-        if not count.isdecimal() or int(count) < 2:
-            raise StageError(f"N = {count!r}: it should be a number of seeds, 2 or more")
-        params = load_params()
-        seeds = range(params.train.seed, params.train.seed + int(count))
-        digest = seeds_digest()
-        name = f"seed-{{seed}}-{digest[:8]}"
-        missing = [seed for seed in seeds if name.format(seed=seed) not in experiments()]
-        if missing:
-            _run(missing, name, f"seeds-{digest[:8]}-{seeds[0]}-{seeds[-1]}", params.threads.intra_op)
-        found = [_metrics(name.format(seed=seed)) for seed in seeds]
-    except StageError as error:
-        print(f"seeds: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("seeds: interrupted; `make seeds` goes on with it", file=sys.stderr)
-        return INTERRUPTED
+    if not count.isdecimal() or int(count) < 2:
+        raise StageError(f"N = {count!r}: it should be a number of seeds, 2 or more")
+    params = load_params()
+    seeds = range(params.train.seed, params.train.seed + int(count))
+    digest = seeds_digest()
+    name = f"seed-{{seed}}-{digest[:8]}"
+    missing = [seed for seed in seeds if name.format(seed=seed) not in experiments()]
+    if missing:
+        _run(missing, name, f"seeds-{digest[:8]}-{seeds[0]}-{seeds[-1]}", params.threads.intra_op)
+    found = [_metrics(name.format(seed=seed)) for seed in seeds]
     write_metrics(PATH, {"digest": digest, "seeds": list(seeds), "metrics": spreads(found)})
     print(f"seeds: wrote {PATH}; commit it with dvc.lock and metrics/. The runs: dvc exp show --only-changed")
     return 0
@@ -122,4 +118,4 @@ def _metrics(name: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(exit_status("seeds", lambda: main(sys.argv[1:])))

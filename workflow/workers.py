@@ -17,8 +17,7 @@ from pipeline.errors import StageError
 from pipeline.files import atomic
 from pipeline.params.whole import Params, load_params
 from pipeline.progress import progress
-from pipeline.stage import INTERRUPTED
-from workflow.cluster import connected, prepare
+from workflow.cluster import connected, exit_status, prepare
 from workflow.sweep.copy import WorkingCopy, stop
 from workflow.sweep.engine import head_commit
 
@@ -39,22 +38,18 @@ def main() -> int:
     """Trains the commit's parameters by `train.workers` workers, or goes on with it, and saves the experiment.
 
     Returns:
-        Exit status: 0, 1 with a sentence, or 130 if it was interrupted.
+        Exit status: 0.
+
+    Raises:
+        StageError: If it was refused, or failed.
     """
-    try:
-        prepare()
-        params = load_params()
-        if params.train.workers < 2:
-            raise StageError("train.workers = 1: expected 2 or more to share a training; `dvc repro` runs one alone")
-        commit = head_commit()
-        with connected(params.threads.intra_op) as cores:
-            name = _train(params, commit, cores)
-    except StageError as error:
-        print(f"workers: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("workers: interrupted; the same command goes on with it", file=sys.stderr)
-        return INTERRUPTED
+    prepare()
+    params = load_params()
+    if params.train.workers < 2:
+        raise StageError("train.workers = 1: expected 2 or more to share a training; `dvc repro` runs one alone")
+    commit = head_commit()
+    with connected(params.threads.intra_op) as cores:
+        name = _train(params, commit, cores)
     print(f"workers: saved experiment {name}. The rest of its pipeline: dvc exp apply {name} && dvc repro")
     return 0
 
@@ -181,4 +176,4 @@ def _keep(state: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status("workers", main))

@@ -8,11 +8,9 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from pipeline.errors import StageError
 from pipeline.params.whole import load_params
 from pipeline.progress import progress
-from pipeline.stage import INTERRUPTED
-from workflow.cluster import connected, environment
+from workflow.cluster import connected, environment, exit_status
 from workflow.revisions import resolve
 
 #: What the exit status of an audit says, the worst of several first.
@@ -26,20 +24,16 @@ def main(arguments: Sequence[str]) -> int:
     """Audits the revisions of the first argument; the others are options of each audit.
 
     Returns:
-        Exit status: 1 if one differs, else 2 if one could not be audited, else 0; 130 if interrupted.
+        Exit status: 1 if one differs, else 2 if one could not be audited, else 0.
+
+    Raises:
+        StageError: If one is no revision, or no cluster is there.
     """
     names, options = arguments[0].split(), list(arguments[1:])
-    try:
-        revisions = list(dict.fromkeys(resolve(name).commit or name for name in names))
-        threads = load_params().threads.intra_op
-        with connected(threads):
-            found = _audits(revisions, options, threads)
-    except StageError as error:
-        print(f"audit: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("audit: interrupted; the same command goes on with it", file=sys.stderr)
-        return INTERRUPTED
+    revisions = list(dict.fromkeys(resolve(name).commit or name for name in names))
+    threads = load_params().threads.intra_op
+    with connected(threads):
+        found = _audits(revisions, options, threads)
     rows = [
         [revision[:9], _VERDICTS.get(status, f"status {status}"), said] for revision, (status, said) in found.items()
     ]
@@ -75,4 +69,4 @@ def _audit(project: str, revision: str, options: Sequence[str]) -> tuple[int, st
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(exit_status("audit", lambda: main(sys.argv[1:]), refused=2))

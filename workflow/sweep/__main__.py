@@ -6,10 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.errors import StageError
 from pipeline.files import write_json
-from pipeline.stage import INTERRUPTED
-from workflow.cluster import prepare
+from workflow.cluster import exit_status, prepare
 from workflow.sweep.engine import Ended, Plan, head_commit, run
 from workflow.sweep.results import content, ranked, table
 from workflow.sweep.spec import Spec, read_spec, trial_defaults, with_values
@@ -22,22 +20,18 @@ def main(arguments: Sequence[str]) -> int:
     """Runs a sweep, or goes on with it, and writes what came of it beside its specification, as NAME.json.
 
     Returns:
-        Exit status: 0, 1 with a sentence, or 130 if it was interrupted.
+        Exit status: 0, or 1 if no trial was completed.
+
+    Raises:
+        StageError: If it was refused.
     """
     parser = argparse.ArgumentParser(prog="python -m workflow.sweep", allow_abbrev=False)
     parser.add_argument("spec", metavar="SPEC", type=Path)
     path = parser.parse_args(arguments).spec
-    try:
-        prepare()
-        spec = read_spec(path)
-        commit = head_commit()
-        ended = run(_plan(path, spec, commit))
-    except StageError as error:
-        print(f"sweep: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("sweep: interrupted; the same command goes on with it", file=sys.stderr)
-        return INTERRUPTED
+    prepare()
+    spec = read_spec(path)
+    commit = head_commit()
+    ended = run(_plan(path, spec, commit))
     record = content(spec, commit, ended.cores, ended.trials, _importance(spec, ended.trials))
     output = path.with_suffix(".json")
     write_json(output, record)
@@ -76,4 +70,4 @@ def _plan(path: Path, spec: Spec, commit: str) -> Plan:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(exit_status("sweep", lambda: main(sys.argv[1:])))
