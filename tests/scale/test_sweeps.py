@@ -192,7 +192,7 @@ def same_trials(found: Project, expected: Project, count: int) -> None:
 def each_ended_once(project: Project) -> None:
     trials = record_of(project)["trials"]
     assert [trial["number"] for trial in trials] == list(range(12))
-    assert {trial["verdict"] for trial in trials} <= {"completed", "pruned"}
+    assert {trial["verdict"] for trial in trials} <= {"completed", "pruned"}, [trial["error"] for trial in trials]
     for trial in trials:
         assert [row["epoch"] for row in trial["history"]] == list(range(1, len(trial["history"]) + 1))
     completed = [trial["experiment"] for trial in trials if trial["verdict"] == "completed"]

@@ -1,7 +1,6 @@
 """Runs trials by Ray Tune, and reads what came of them; interrupted ones are taken up again."""
 
 import logging
-import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -12,18 +11,16 @@ from typing import Any
 from pipeline.errors import StageError
 from workflow.cluster import connected
 from workflow.revisions import git
-from workflow.sweep.spec import OBJECTIVES
 
 #: What Ray Tune keeps of unfinished sweeps.
 STATE = Path("state/sweeps")
 
-#: How often a trial is taken up again that was lost with its node.
-_FAILURES = 3
+#: How often Ray Tune takes up a trial again that was lost with its node or failed; and how often the whole sweep is,
+#: for those that were lost for all that.
+_FAILURES, _ROUNDS = 3, 3
 
 #: How a trial ended.
 COMPLETED, PRUNED, UNFIT, FAILED = "completed", "pruned", "unfit", "failed"
-
-_COLUMNS = ("epoch", *OBJECTIVES)
 
 
 @dataclass(frozen=True)
@@ -134,7 +131,7 @@ def _run(plan: Plan) -> list[Ended]:
     trainable = tune.with_resources(Trial, {"cpu": plan.threads})
     if tune.Tuner.can_restore(str(path)):
         print("sweep: goes on with the trials that were begun", flush=True)
-        tuner = tune.Tuner.restore(str(path), trainable, resume_unfinished=True, resume_errored=True)
+        results = _resume(path, trainable)
     else:
         tuner = tune.Tuner(
             trainable,
@@ -156,9 +153,30 @@ def _run(plan: Plan) -> list[Ended]:
                 callbacks=[Shown(plan.trials, plan.hours, plan.objective)],
             ),
         )
-    results = sorted(tuner.fit(), key=lambda result: Path(result.path).name)
-    begun = min((_begun(result) for result in results if result.metrics), default=0.0)
+        results = tuner.fit()
+    for _ in range(_ROUNDS):
+        lost = sum(map(_lost, results))
+        if not lost:
+            break
+        print(f"sweep: takes up {lost} again that were lost with their node", flush=True)
+        results = _resume(path, trainable)
+    results = sorted(results, key=lambda result: Path(result.path).name)
+    begun = min((result.metrics["began"] for result in results if _reported(result)), default=0.0)
     return [_ended(number, result, begun) for number, result in enumerate(results)]
+
+
+def _resume(path: Path, trainable: Any) -> Any:
+    """Runs what is unfinished or failed of a sweep."""
+    from ray import tune
+
+    return tune.Tuner.restore(str(path), trainable, resume_unfinished=True, resume_errored=True).fit()
+
+
+def _lost(result: Any) -> bool:
+    """Whether a trial failed with its node: Ray Tune gives it up if more of it fails while it waits for another one."""
+    from ray.exceptions import RayActorError
+
+    return isinstance(result.error, RayActorError)
 
 
 def _grid(plan: Plan) -> dict[str, dict[str, Any]]:
@@ -171,19 +189,15 @@ def _folder(trial: Any) -> str:
     return f"{int(trial.experiment_tag.partition('_')[0]):06d}_{trial.trial_id}"
 
 
-def _begun(result: Any) -> float:
-    """When a trial began, in seconds of the epoch."""
-    first = result.metrics_dataframe.iloc[0]
-    return float(first["timestamp"] - first["time_this_iter_s"])
+def _reported(result: Any) -> bool:
+    """Whether the trial itself has said anything; else Ray Tune has some metrics of its own, or none."""
+    return "began" in (result.metrics or {})
 
 
 def _ended(number: int, result: Any, begun: float) -> Ended:
     """What Ray Tune has of a trial."""
-    last = result.metrics or {}
+    last = result.metrics if _reported(result) else {}
     config = {key: value for key, value in (result.config or {}).items() if "." in key}
-    rows = result.metrics_dataframe
-    history = [] if rows is None else rows.drop_duplicates("epoch", keep="last")[list(_COLUMNS)].to_dict("records")
-    history = [row for row in history if math.isfinite(row[OBJECTIVES[0]])]
     if "experiment" in last:
         verdict = COMPLETED
     elif "unfit" in last:
@@ -195,7 +209,7 @@ def _ended(number: int, result: Any, begun: float) -> Ended:
         values=config,
         verdict=verdict,
         experiment=last.get("experiment"),
-        history=history,
+        history=last.get("history", []),
         error=last.get("unfit") or (str(result.error).strip().rpartition("\n")[2] if result.error else None),
         pipeline_seconds=last.get("pipeline_seconds", 0.0),
         ended_seconds=last.get("timestamp", begun) - begun,

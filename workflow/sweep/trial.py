@@ -49,7 +49,8 @@ class Job:
 class Trial(tune.Trainable):
     """Runs a trial; its configuration is `job` and, by their keys, the values of `params.yaml` that it changes.
 
-    A result is a row of the history of training; that of the last epoch says `experiment`, the name that the trial was
+    A result is a row of the history of training, with all rows so far as `history`: Ray Tune's own files of results may
+    lack some once a trial was lost with its node. That of the last epoch says `experiment`, the name that the trial was
     saved by, or `unfit` and why. A checkpoint is the state from which training resumes with the same bytes.
     """
 
@@ -69,7 +70,8 @@ class Trial(tune.Trainable):
     def _begin(self, config: Mapping[str, Any]) -> None:
         self._job = Job(**config["job"])
         self._child: Popen[bytes] | None = None
-        self._epoch = 0
+        self._began = time.time()
+        self._history: list[dict[str, Any]] = []
         self._pipeline_seconds = 0.0
         self._copy.reset({key: value for key, value in config.items() if "." in key})
         train = self._copy.params()["train"]
@@ -88,14 +90,24 @@ class Trial(tune.Trainable):
         began = time.monotonic()
         if self._child is None:
             self._child = self._copy.start(self._log)
-        row = self._next_row(self._child)
-        self._epoch = row["epoch"]
+        result = self._next_row(self._child)
         self._pipeline_seconds += time.monotonic() - began
-        done = "unfit" in row or self._epoch >= self._epochs
-        if done and "unfit" not in row:
+        if "unfit" not in result:
+            self._history.append(result)
+        done = "unfit" in result or self._epoch >= self._epochs
+        if done and "unfit" not in result:
             self._copy.save(self._name)
-            row["experiment"] = self._name
-        return {**row, "pipeline_seconds": self._pipeline_seconds, "done": done}
+            result = {**result, "experiment": self._name}
+        return {**result, "done": done, **self._kept()}
+
+    @property
+    def _epoch(self) -> int:
+        """The last epoch that was reported."""
+        return int(self._history[-1]["epoch"]) if self._history else 0
+
+    def _kept(self) -> dict[str, Any]:
+        """What is told of a trial so far, and outlives the node that it runs on."""
+        return {"began": self._began, "history": list(self._history), "pipeline_seconds": self._pipeline_seconds}
 
     def _next_row(self, child: "Popen[bytes]") -> dict[str, Any]:
         """The first row of the history that was not reported; of the last one only when all is done."""
@@ -133,12 +145,11 @@ class Trial(tune.Trainable):
         return [{"epoch": self._epoch + 1, **infinite, "unfit": unfit["why"]}]
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Keeps the state of training, and how far it was reported."""
+        """Keeps the state of training, and what was reported of it."""
         folder = Path(checkpoint_dir)
         for path in (self._copy.path / "state").glob("train-*.npz"):
             shutil.copy(path, folder)
-        kept = {"epoch": self._epoch, "pipeline_seconds": self._pipeline_seconds}
-        (folder / _KEPT).write_text(json.dumps(kept), encoding="utf-8")
+        (folder / _KEPT).write_text(json.dumps(self._kept()), encoding="utf-8")
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Puts the state where training looks for it; one of another class of processor is left."""
@@ -146,7 +157,8 @@ class Trial(tune.Trainable):
         for path in folder.glob("train-*.npz"):
             shutil.copy(path, self._copy.path / "state")
         kept = json.loads((folder / _KEPT).read_text(encoding="utf-8"))
-        self._epoch, self._pipeline_seconds = kept["epoch"], kept["pipeline_seconds"]
+        self._began, self._history = kept["began"], kept["history"]
+        self._pipeline_seconds = kept["pipeline_seconds"]
 
     def cleanup(self) -> None:
         """Ends what still runs, and removes the working copy."""
