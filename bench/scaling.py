@@ -1,12 +1,15 @@
-"""`make bench-scale`: a sweep of equal trials on one and on two workers, against one of them alone."""
+"""`make bench-scale`: a sweep of equal trials on one and on two workers, in turn with the same by hand."""
 
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -45,33 +48,45 @@ def main() -> int:
     try:
         prepare()
         commit = head_commit()
-        alone = _alone(commit)
-        found = {str(workers): _sweep(workers, commit) for workers in WORKERS}
+        found = {str(workers): _measured(workers, commit) for workers in WORKERS}
     except (StageError, subprocess.CalledProcessError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     machine = f"{processor_name()}, {instruction_set()}, {os.cpu_count()} cores"
-    write_json(RESULTS, {"machine": machine, "alone_seconds": alone, "workers": found})
+    write_json(RESULTS, {"machine": machine, "workers": found})
     with atomic(PAGE) as partial:
-        partial.write_text(_page(machine, alone, found), encoding="utf-8")
+        partial.write_text(_page(machine, found), encoding="utf-8")
     print(PAGE.read_text(encoding="utf-8"))
     return 0
 
 
-def _alone(commit: str) -> list[float]:
-    """Seconds of the training of a trial by hand, with nothing beside it: `dvc repro train` in a working copy."""
-    copy = WorkingCopy(Path().resolve(), commit, ["train"])
-    try:
-        copy.prepare()
-        seconds = []
-        for seed in (1, 2):
-            copy.reset({**SPEC["fixed"], "train.seed": seed, "threads.intra_op": 1, "train.validation_interval": 1})
-            began = time.monotonic()
-            copy.run("dvc", "repro", "--no-run-cache", "train")
-            seconds.append(round(time.monotonic() - began, 1))
-        return seconds
-    finally:
-        copy.remove()
+def _measured(workers: int, commit: str) -> dict[str, Any]:
+    """A sweep on so many workers, and before and after it the same by hand, as many at once."""
+    with ExitStack() as stack:
+        copies = [WorkingCopy(Path().resolve(), commit, ["train"]) for _ in range(workers)]
+        for copy in copies:
+            stack.callback(copy.remove)
+            copy.prepare()
+        before = _by_hand(copies, 1)
+        sweep = _sweep(workers, commit)
+        by_hand = before + _by_hand(copies, 2)
+    trial = workers * sweep["trials_seconds"] / len(sweep["pipeline_seconds"])
+    return {**sweep, "by_hand_seconds": by_hand, "overhead_seconds": round(trial - fmean(by_hand), 2)}
+
+
+def _by_hand(copies: Sequence[WorkingCopy], seed: int) -> list[float]:
+    """Seconds of `dvc repro train` in each of some working copies, all at once."""
+    for number, copy in enumerate(copies):
+        seeds = {"train.seed": seed * WORKERS[-1] + number, "train.validation_interval": 1}
+        copy.reset({**SPEC["fixed"], **seeds, "threads.intra_op": SPEC["threads"]})
+    with ThreadPoolExecutor(len(copies)) as pool:
+        return list(pool.map(_seconds, copies))
+
+
+def _seconds(copy: WorkingCopy) -> float:
+    began = time.monotonic()
+    copy.run("dvc", "repro", "--no-run-cache", "train")
+    return round(time.monotonic() - began, 1)
 
 
 def _sweep(workers: int, commit: str) -> dict[str, Any]:
@@ -91,24 +106,20 @@ def _sweep(workers: int, commit: str) -> dict[str, Any]:
         subprocess.run(command, cwd=project, env={**environment(), **cores}, check=True)
         total = time.monotonic() - began
         trials = json.loads((project / "sweeps/bench.json").read_text(encoding="utf-8"))["trials"]
-    ended = max(trial["ended_seconds"] for trial in trials)
-    pipelines = [trial["pipeline_seconds"] for trial in trials]
     return {
         "command_seconds": round(total, 1),
-        "trials_seconds": ended,
-        "pipeline_seconds": pipelines,
-        "overhead_seconds": round((workers * ended - sum(pipelines)) / len(trials), 2),
+        "trials_seconds": max(trial["ended_seconds"] for trial in trials),
+        "pipeline_seconds": [trial["pipeline_seconds"] for trial in trials],
     }
 
 
-def _page(machine: str, alone: list[float], found: Mapping[str, Mapping[str, Any]]) -> str:
-    mean = sum(alone) / len(alone)
+def _page(machine: str, found: Mapping[str, Mapping[str, Any]]) -> str:
+    alone = fmean(found["1"]["by_hand_seconds"])
     rows = []
     for workers, measured in found.items():
         trials = len(measured["pipeline_seconds"])
         hourly = 3600 * trials / measured["command_seconds"]
-        ideal = 3600 / mean * int(workers)
-        pipeline = sum(measured["pipeline_seconds"]) / trials
+        ideal = 3600 / alone * int(workers)
         rows.append(
             [
                 workers,
@@ -117,7 +128,8 @@ def _page(machine: str, alone: list[float], found: Mapping[str, Mapping[str, Any
                 f"{hourly:.0f}",
                 f"{ideal:.0f}",
                 f"{hourly / ideal:.2f}",
-                f"{pipeline:.1f} ({min(measured['pipeline_seconds']):.1f} to {max(measured['pipeline_seconds']):.1f})",
+                _spread(measured["by_hand_seconds"]),
+                _spread(measured["pipeline_seconds"]),
                 f"{measured['overhead_seconds']:.1f}",
             ]
         )
@@ -128,21 +140,26 @@ def _page(machine: str, alone: list[float], found: Mapping[str, Mapping[str, Any
         "trials per hour",
         "ideal",
         "share of it",
-        "a trial's training, s (lowest to highest)",
+        "by hand, s (lowest to highest)",
+        "in the sweep, s (lowest to highest)",
         "overhead per trial, s",
     ]
     return "\n".join(
         [
             "# Scaling\n",
             "Written by `make bench-scale`, not by hand. A sweep of equal trials of one thread, the default's model",
-            f"for one epoch, on {machine}. The training of one of them by hand, alone, took",
-            f"{' and '.join(f'{seconds:.1f}' for seconds in alone)} s, which is what the ideal is made of. Overhead is",
-            "what a worker spends a trial beyond its training, for working copy, experiment and Ray; the command",
-            "has the start of Ray, of the workers and of their working copies beside it.\n",
+            f"for one epoch, on {machine}; before and after it the training of such trials by hand, as many at once",
+            "as there are workers. The ideal is that of one by hand, alone. Overhead is what a worker spends a trial,",
+            "from the first trial's start to the last one's end, beyond what it takes by hand. The command has",
+            "the start of Ray, of the workers and of their working copies beside it.\n",
             tabulate(rows, head, tablefmt="github", disable_numparse=True),
             "",
         ]
     )
+
+
+def _spread(seconds: Sequence[float]) -> str:
+    return f"{fmean(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})"
 
 
 if __name__ == "__main__":
