@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -18,7 +19,7 @@ from scipy.stats import binom
 from pipeline.errors import StageError
 from vae.comparison import LEVEL, POWER
 from vae.statistics import GRID_NATS
-from workflow.compare import compare
+from workflow.compare import compare, main
 from workflow.revisions import Revision, resolve
 from workflow.verdicts import PRIMARY, UNSEEN, verdicts
 
@@ -53,9 +54,11 @@ def repository(branches: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return Project(folder)
 
 
-def run(project: Project, *arguments: str) -> tuple[int, str, str]:
-    done = project.run(sys.executable, "-m", "workflow.compare", *arguments)
-    return done.returncode, done.stdout, done.stderr
+def run(*arguments: str) -> tuple[int, str, str]:
+    """Status and what is printed of `python -m workflow.compare` in the working directory, without a new process."""
+    with redirect_stdout(io.StringIO()) as said, redirect_stderr(io.StringIO()) as error:
+        status = main(arguments)
+    return status, said.getvalue(), error.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -68,12 +71,13 @@ def run(project: Project, *arguments: str) -> tuple[int, str, str]:
     ],
 )
 def test_the_verdict_and_its_exit_status(repository: Project, base: str, head: str, verdict: str, status: int) -> None:
-    code, said, _ = run(repository, base, head, "--fail-if-worse", "--format", "json")
-    found = json.loads(said)
-    assert (found["verdict"], code) == (verdict, status)
-    assert run(repository, base, head)[0] == 0
+    command = (sys.executable, "-m", "workflow.compare", base, head, "--fail-if-worse", "--format", "json")
+    done = repository.run(*command)
+    found = json.loads(done.stdout)
+    assert (found["verdict"], done.returncode) == (verdict, status)
+    assert run(base, head)[0] == 0
     for form in ("text", "md"):
-        _, page, _ = run(repository, base, head, "--format", form)
+        _, page, _ = run(base, head, "--format", form)
         sentence = next(line for line in page.splitlines() if line.startswith(verdict.capitalize()))
         numbers = [float(number) for number in re.findall(r"[-+]?\d+\.\d+", sentence)]
         keys = ("before", "after", "difference", "low", "high", "smallest_visible")
@@ -150,14 +154,14 @@ def test_results_that_are_not_their_revisions_own_are_said_and_no_ground_for_a_g
     repository: Project, damage: Callable[[Project], None], named: str
 ) -> None:
     damage(repository)
-    code, said, _ = run(repository, "main", "workspace")
+    code, said, _ = run("main", "workspace")
     assert code == 0
     assert "The results of workspace are not its own" in said
-    code, _, error = run(repository, "main", "workspace", "--fail-if-worse")
+    code, _, error = run("main", "workspace", "--fail-if-worse")
     assert code == 2
     assert named in error
     repository.commit("Damaged")
-    assert run(repository, "HEAD~1", "HEAD", "--fail-if-worse")[0] == 2
+    assert run("HEAD~1", "HEAD", "--fail-if-worse")[0] == 2
 
 
 def edit(project: Project, path: str) -> None:
@@ -170,7 +174,7 @@ def test_bounds_of_other_draws_are_pointed_out(repository: Project) -> None:
     metrics = json.loads(path.read_text(encoding="utf-8"))
     metrics["validation"]["binarised"]["nll_samples"] = 7
     path.write_text(json.dumps(metrics), encoding="utf-8")
-    assert "of 30 draws before and 7 after" in run(repository, "main", "workspace")[1]
+    assert "of 30 draws before and 7 after" in run("main", "workspace")[1]
 
 
 def test_other_images_and_missing_results_are_refused(repository: Project) -> None:
@@ -178,11 +182,11 @@ def test_other_images_and_missing_results_are_refused(repository: Project) -> No
     with np.load(path) as arrays:
         shuffled = {**arrays, "index": arrays["index"][::-1]}
     np.savez(path, **shuffled)
-    code, _, error = run(repository, "main", "workspace")
+    code, _, error = run("main", "workspace")
     assert code == 2
     assert "hold different images" in error
     path.unlink()
-    code, _, error = run(repository, "main", "workspace")
+    code, _, error = run("main", "workspace")
     assert code == 2
     assert "workspace has no file metrics/per_image.npz" in error
 

@@ -115,7 +115,8 @@ def test_a_killed_training_resumes_with_the_same_bytes(
 
 
 # 4 parts of the validation images, then 4 of the test images
-@pytest.mark.parametrize("number", [pytest.param(1, marks=pytest.mark.whole), 6])
+@pytest.mark.whole
+@pytest.mark.parametrize("number", [1, 6])
 def test_a_killed_evaluation_resumes_with_the_same_bytes(
     project: Project, killer: Callable[..., dict[str, str]], number: int
 ) -> None:

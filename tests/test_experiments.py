@@ -27,6 +27,7 @@ def await_queue(project: Project) -> None:
     raise AssertionError("the queue did not end")
 
 
+@pytest.mark.whole
 def test_queued_experiments_run_two_at_a_time_and_are_taken_over(clone: Project) -> None:
     for name, neighbours in (("near", "[2]"), ("far", "[9]")):
         setting = f"represent.neighbours={neighbours}"

@@ -244,11 +244,11 @@ def test_what_an_older_revision_has_no_stage_for_is_said(two_revisions: Project,
     [
         "metrics/figures/samples.png",
         "metrics/history.csv",
-        "metrics/model_card.md",
-        "metrics/processor.json",
-        "metrics/per_image.npz",
+        pytest.param("metrics/model_card.md", marks=pytest.mark.whole),
+        pytest.param("metrics/processor.json", marks=pytest.mark.whole),
+        pytest.param("metrics/per_image.npz", marks=pytest.mark.whole),
         "dvc.lock",
-        "params.yaml",
+        pytest.param("params.yaml", marks=pytest.mark.whole),
     ],
 )
 def test_what_a_revision_lacks_is_said_and_the_rest_is_shown(

@@ -93,6 +93,7 @@ def test_a_preset_states_every_key_of_the_sections_it_sets(name: str, tmp_path: 
         assert params[section] == values
 
 
+@pytest.mark.whole
 def test_overrides_are_read_by_dvc_as_the_values_they_are(project: Project) -> None:
     sections = {"model": {"prior": "coupling_flow", "prior_widths": [4, 4]}, "train": {"beta": 1.0, "epochs": 1}}
     settings = [part for setting in overrides(sections) for part in ("--set-param", setting)]

@@ -17,8 +17,8 @@ GRAPH: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["sta
 #: Renames in each stage at which it is killed.
 RENAMES = 2
 
-#: Stages of which a cut takes one fault of a kind, so that all are met over the kinds.
-CUT = {"kill": [*GRAPH][::3], "disk": [*GRAPH][1::3]}
+#: Stages of which a cut takes a fault of each kind.
+CUT = {"kill": [*GRAPH][::5], "disk": [*GRAPH][1::5]}
 
 
 def points() -> Iterator[Any]:
