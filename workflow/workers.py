@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import shutil
 import socket
 import sys
@@ -11,14 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipeline.errors import StageError
-from pipeline.files import atomic
 from pipeline.params.whole import Params, load_params
 from pipeline.progress import progress
 from workflow.cluster import connected, exit_status, prepare
-from workflow.sweep.copy import WorkingCopy, stop
+from workflow.sweep.copy import WorkingCopy, history_so_far, stop
 from workflow.sweep.engine import head_commit
 
 #: The stage that workers share.
@@ -113,10 +109,8 @@ def _wait(runs: Sequence[Any], kept: Path, epochs: int) -> None:
 
 
 def _epochs_kept(kept: Path) -> int:
-    for path in kept.glob("train-*.npz"):
-        with np.load(path, allow_pickle=False) as arrays:
-            return int(arrays["history"][-1, 0])
-    return 0
+    rows = history_so_far(kept)
+    return int(rows[-1, 0]) if len(rows) else 0
 
 
 class _Worker:
@@ -141,17 +135,15 @@ class _Worker:
         Raises:
             StageError: If training fails, with what it said.
         """
-        state, folder = self._copy.path / "state", Path(kept)
-        state.mkdir(exist_ok=True)
-        for path in folder.glob("train-*.npz"):
-            shutil.copy(path, state)
-        log = state / "worker.log"
+        folder = Path(kept)
+        self._copy.take_state(folder)
+        log = self._copy.state / "worker.log"
         child = self._copy.start(log, {"TF_CONFIG": config})
         try:
             while child.poll() is None:
                 time.sleep(_PAUSE)
                 if is_chief:
-                    _keep(state, folder)
+                    self._copy.keep_state(folder)
         finally:
             stop(child)
         if child.returncode:
@@ -164,15 +156,6 @@ class _Worker:
     def remove(self) -> None:
         """Removes the working copy."""
         self._copy.remove()
-
-
-def _keep(state: Path, folder: Path) -> None:
-    """Copies the state of training where it outlives the working copy, if there is a newer one."""
-    for path in state.glob("train-*.npz"):
-        target = folder / path.name
-        if not target.exists() or os.stat(target).st_mtime_ns != os.stat(path).st_mtime_ns:
-            with atomic(target) as partial:
-                shutil.copy2(path, partial)
 
 
 if __name__ == "__main__":

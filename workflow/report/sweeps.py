@@ -11,10 +11,7 @@ import pandas as pd
 
 from workflow.report.charts import styled
 from workflow.revisions import Revision
-from workflow.sweep.results import counted, ranked
-
-#: Trials that the table of a sweep shows.
-_SHOWN = 10
+from workflow.sweep.results import SHOWN, counted, ranked
 
 #: Ratio of the largest to the smallest value from which a parameter is drawn by its logarithm.
 _DECADES = 20
@@ -43,7 +40,7 @@ def _sweep(name: str, record: Mapping[str, Any]) -> dict[str, Any]:
                 "value": trial["history"][-1][objective],
                 "values": [f"{value:.4g}" if isinstance(value, float) else value for value in _values(record, trial)],
             }
-            for trial in best[:_SHOWN]
+            for trial in best[:SHOWN]
         ],
         "charts": _charts(record, best) if best else {},
     }

@@ -5,19 +5,23 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import gettempdir, mkdtemp
 from typing import Any
 
 import networkx
+import numpy as np
 import psutil
 from dvc.repo import Repo
 from dvc.repo.experiments.refs import ExpRefInfo
 from dvc.utils.serialize import modify_yaml
 from filelock import FileLock
+from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
 from pipeline.errors import StageError
+from pipeline.files import atomic
 from pipeline.params.section import PARAMS_FILE
 from workflow.cluster import environment
 from workflow.revisions import git
@@ -27,6 +31,9 @@ PLACE = Path(gettempdir()) / f"fashion-vae-sweep-{os.getuid()}"
 
 #: Link types of outputs that are checked out: those that take no disk first.
 _LINKS = "reflink,symlink,copy"
+
+#: The file from which training resumes, in a folder of state.
+_STATE = "train-*.npz"
 
 
 class WorkingCopy:
@@ -58,6 +65,7 @@ class WorkingCopy:
         git(self._folder, "checkout", "--quiet", "--detach", commit)
         with Repo(str(self.path)) as repo, repo.config.edit("local") as config:
             config["cache"] = {"dir": str(_cache(project)), "type": _LINKS}
+        self.state = self.path / "state"
         self._targets = list(targets)
         self._later = self._outputs_after(targets)
 
@@ -65,7 +73,8 @@ class WorkingCopy:
         """Brings the commit's files back, with these values of `params.yaml` by key; data that stand are kept."""
         git(self.path, "checkout", "--quiet", "--force", "--detach", self._commit)
         git(self.path, "clean", "--quiet", "-fd")
-        shutil.rmtree(self.path / "state", ignore_errors=True)
+        shutil.rmtree(self.state, ignore_errors=True)
+        self.state.mkdir()
         with modify_yaml(str(self.path / PARAMS_FILE)) as params:
             for key, value in values.items():
                 section, _, name = key.partition(".")
@@ -95,6 +104,20 @@ class WorkingCopy:
             return subprocess.Popen(
                 command, cwd=self.path, env=env, stdin=subprocess.DEVNULL, stdout=handle, stderr=handle
             )
+
+    def keep_state(self, folder: Path) -> None:
+        """Copies the state of the training that runs where it outlives this copy, if that has none or an older one."""
+        for path in self.state.glob(_STATE):
+            kept = folder / path.name
+            with suppress(FileNotFoundError):  # training ends, and removes it
+                if not kept.exists() or kept.stat().st_mtime_ns != path.stat().st_mtime_ns:
+                    with atomic(kept) as partial:
+                        shutil.copy2(path, partial)
+
+    def take_state(self, folder: Path) -> None:
+        """Puts a state that was kept where training looks for it; one of another class of processor is left."""
+        for path in folder.glob(_STATE):
+            shutil.copy2(path, self.state)
 
     def save(self, name: str) -> None:
         """Saves what stands as a DVC experiment in the project, as `dvc exp save` does, without the seconds that takes.
@@ -129,6 +152,15 @@ class WorkingCopy:
     def remove(self) -> None:
         """Removes the copy."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def history_so_far(folder: Path) -> NDArray[np.float64]:
+    """The rows of the history of training that the state in a folder has; none if there is no state."""
+    for path in folder.glob(_STATE):
+        with suppress(FileNotFoundError), np.load(path, allow_pickle=False) as arrays:
+            history: NDArray[np.float64] = arrays["history"]
+            return history
+    return np.empty((0, 0))
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:

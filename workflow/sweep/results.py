@@ -8,8 +8,8 @@ from tabulate import tabulate
 from workflow.sweep.engine import COMPLETED, Ended
 from workflow.sweep.spec import Spec
 
-#: Trials that the table shows.
-_SHOWN = 10
+#: Trials that a table shows.
+SHOWN = 10
 
 
 def content(
@@ -53,7 +53,7 @@ def table(record: Mapping[str, Any]) -> str:
     best = ranked(record["trials"], record["objective"])
     rows = [
         [trial["experiment"], trial["history"][-1][record["objective"]], *_values(record, trial)]
-        for trial in best[:_SHOWN]
+        for trial in best[:SHOWN]
     ]
     head = ["experiment", record["objective"].replace("_", " "), *record["parameters"]]
     return f"{tabulate(rows, head)}\n\n{counted(record['trials'])}"

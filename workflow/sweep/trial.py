@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +10,11 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
-import numpy as np
 from ray import tune
 
 from pipeline.errors import StageError
 from pipeline.files import significant
-from workflow.sweep.copy import WorkingCopy, stop
+from workflow.sweep.copy import WorkingCopy, history_so_far, stop
 from workflow.sweep.spec import OBJECTIVES
 
 #: Seconds between two looks at the history of a training.
@@ -77,8 +75,7 @@ class Trial(tune.Trainable):
         train = self._copy.params()["train"]
         self._epochs = int(train["epochs"])
         self._name = self._job.name.format(trial=self.trial_id, seed=train["seed"])
-        self._log = self._copy.path / "state" / "trial.log"
-        self._log.parent.mkdir(exist_ok=True)
+        self._log = self._copy.state / "trial.log"
 
     def _end(self) -> None:
         if self._child is not None:
@@ -123,10 +120,7 @@ class Trial(tune.Trainable):
 
     def _rows(self) -> list[dict[str, Any]]:
         """The history as far as the state of the running training has it, rounded as the finished one is."""
-        for path in (self._copy.path / "state").glob("train-*.npz"):
-            with np.load(path, allow_pickle=False) as arrays:
-                return [_row([significant(value) for value in row]) for row in arrays["history"]]
-        return []
+        return [_row([significant(value) for value in row]) for row in history_so_far(self._copy.state)]
 
     def _final_rows(self, status: int) -> list[dict[str, Any]]:
         """The history of a training that has ended.
@@ -147,15 +141,13 @@ class Trial(tune.Trainable):
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Keeps the state of training, and what was reported of it."""
         folder = Path(checkpoint_dir)
-        for path in (self._copy.path / "state").glob("train-*.npz"):
-            shutil.copy(path, folder)
+        self._copy.keep_state(folder)
         (folder / _KEPT).write_text(json.dumps(self._kept()), encoding="utf-8")
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Puts the state where training looks for it; one of another class of processor is left."""
+        """Takes up the state and what was reported."""
         folder = Path(checkpoint_dir)
-        for path in folder.glob("train-*.npz"):
-            shutil.copy(path, self._copy.path / "state")
+        self._copy.take_state(folder)
         kept = json.loads((folder / _KEPT).read_text(encoding="utf-8"))
         self._began, self._history = kept["began"], kept["history"]
         self._pipeline_seconds = kept["pipeline_seconds"]
