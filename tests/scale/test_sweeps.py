@@ -28,6 +28,9 @@ SPEC: Mapping[str, Any] = {
     "budget": {"trials": 12},
 }
 
+#: Values that the sampler draws without a look at others.
+DRAWN = 10
+
 
 def record_of(project: Project, name: str = "cut") -> Any:
     """What a sweep wrote."""
@@ -51,25 +54,25 @@ def experiments_of(project: Project) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def swept(trained: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def trials(pytestconfig: pytest.Config) -> Any:
+    """How many the sweep has."""
+    return 6 if pytestconfig.getoption("--cut") else SPEC["budget"]["trials"]
+
+
+@pytest.fixture(scope="session")
+def swept(trained: Project, trials: int, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The trained project, swept. Tests copy it; none changes it."""
     project = trained.copy_to(tmp_path_factory.mktemp("swept") / "project")
-    done = project.run(*ALONE, write_spec(project))
+    done = project.run(*ALONE, write_spec(project, budget={"trials": trials}))
     assert done.returncode == 0, done.stdout + done.stderr
     return project
 
 
-def test_every_trial_ends_once_and_the_completed_ones_are_experiments(swept: Project) -> None:
-    trials = record_of(swept)["trials"]
-    assert [trial["number"] for trial in trials] == list(range(12))
-    assert {trial["verdict"] for trial in trials} <= {"completed", "pruned"}
-    completed = [trial["experiment"] for trial in trials if trial["verdict"] == "completed"]
-    assert completed
-    assert sorted(completed) == sorted(experiments_of(swept))
-    for trial in trials:
-        epochs = [row["epoch"] for row in trial["history"]]
-        assert epochs == list(range(1, len(epochs) + 1))
-        assert len(epochs) == 3 or trial["verdict"] == "pruned"
+def test_every_trial_ends_once_and_the_completed_ones_are_experiments(swept: Project, trials: int) -> None:
+    each_ended_once(swept, trials)
+    assert experiments_of(swept)
+    for trial in record_of(swept)["trials"]:
+        assert len(trial["history"]) == 3 or trial["verdict"] == "pruned"
         assert 1e-4 <= trial["values"]["train.learning_rate"] <= 1e-2
         assert trial["values"]["threads.intra_op"] == 1
     assert swept.run("git", "status", "--porcelain").stdout == "?? sweeps/cut.json\n"
@@ -179,45 +182,48 @@ def unswept(swept: Project, folder: Path) -> Project:
     return project
 
 
-def same_trials(found: Project, expected: Project, count: int) -> None:
+def same_trials(found: Project, expected: Project) -> None:
     """The first trials, which the sampler draws without a look at others, have the same values and numbers."""
     pairs = list(zip(record_of(found)["trials"], record_of(expected)["trials"], strict=True))
-    assert len(pairs) == 12
-    for one, other in pairs[:count]:
+    for one, other in pairs[:DRAWN]:
         assert one["values"] == other["values"]
         for row, its in zip(one["history"], other["history"], strict=False):  # one of the two may have been pruned
             assert row == its
 
 
-def each_ended_once(project: Project) -> None:
-    trials = record_of(project)["trials"]
-    assert [trial["number"] for trial in trials] == list(range(12))
-    assert {trial["verdict"] for trial in trials} <= {"completed", "pruned"}, [trial["error"] for trial in trials]
-    for trial in trials:
+def each_ended_once(project: Project, trials: int) -> None:
+    ended = record_of(project)["trials"]
+    assert [trial["number"] for trial in ended] == list(range(trials))
+    assert {trial["verdict"] for trial in ended} <= {"completed", "pruned"}, [trial["error"] for trial in ended]
+    for trial in ended:
         assert [row["epoch"] for row in trial["history"]] == list(range(1, len(trial["history"]) + 1))
-    completed = [trial["experiment"] for trial in trials if trial["verdict"] == "completed"]
+    completed = [trial["experiment"] for trial in ended if trial["verdict"] == "completed"]
     assert sorted(completed) == sorted(experiments_of(project))
 
 
-def test_a_worker_node_killed_in_the_middle_costs_no_trial(swept: Project, cluster: Cluster, tmp_path: Path) -> None:
+def test_a_worker_node_killed_in_the_middle_costs_no_trial(
+    swept: Project, trials: int, cluster: Cluster, tmp_path: Path
+) -> None:
     project = unswept(swept, tmp_path / "project")
     interfaces, listening = cluster.said("cat", "/proc/net/dev", "/proc/net/tcp", "/proc/net/tcp6").split("  sl ", 1)
     assert [line.split(":")[0].strip() for line in interfaces.splitlines()[2:]] == ["lo"]
     assert f":{PORT:04X} " in listening
     sweep = start_sweep(project, cluster)
-    wait_for("a few reports", lambda: begun(project) >= 5 or sweep.poll() is not None)
+    wait_for("a few reports", lambda: begun(project) >= trials // 3 or sweep.poll() is not None)
     cluster.kill(1)
     said, _ = sweep.communicate(timeout=PATIENCE)
     assert sweep.returncode == 0, said
-    each_ended_once(project)
-    same_trials(project, swept, 10)
+    each_ended_once(project, trials)
+    same_trials(project, swept)
 
 
 @pytest.mark.whole
-def test_a_driver_killed_and_started_again_resumes_the_sweep(swept: Project, cluster: Cluster, tmp_path: Path) -> None:
+def test_a_driver_killed_and_started_again_resumes_the_sweep(
+    swept: Project, trials: int, cluster: Cluster, tmp_path: Path
+) -> None:
     project = unswept(swept, tmp_path / "project")
     first = start_sweep(project, cluster)
-    wait_for("a few reports", lambda: begun(project) >= 5 or first.poll() is not None)
+    wait_for("a few reports", lambda: begun(project) >= trials // 3 or first.poll() is not None)
     first.kill()
     first.communicate()
     assert not (project.folder / "sweeps/cut.json").exists()
@@ -225,8 +231,8 @@ def test_a_driver_killed_and_started_again_resumes_the_sweep(swept: Project, clu
     said, _ = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, said
     assert "goes on with the trials that were begun" in said
-    each_ended_once(project)
-    same_trials(project, swept, 10)  # a sampler begun anew would propose its first values again
+    each_ended_once(project, trials)
+    same_trials(project, swept)  # a sampler begun anew would propose its first values again
 
 
 @pytest.mark.whole
