@@ -28,7 +28,7 @@ setup-dev: ## bring .venv to the lock of what `make test` and `make lint` need
 	@sh workflow/setup.sh dev
 
 test: setup-dev ## run the tests; half an hour (CUT=1: a part; ARGS="-k setup -x" goes to pytest)
-	.venv/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(if $(CUT),--cut) $(ARGS)
+	.venv/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(if $(CUT),--cut) $(ARGS)
 
 lint: setup-dev ## check style (ruff), types (mypy) and workflow files (actionlint, zizmor)
 	.venv/bin/ruff check .

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
@@ -210,12 +211,19 @@ def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pr
 
 
 @pytest.fixture(scope="session")
-def finished(make_project: Callable[[str], Project]) -> Project:
-    """A project whose pipeline has run and is committed. Tests copy it; none changes it."""
-    project = make_project("finished")
-    project.repro()
-    project.commit("Results")
-    return project
+def finished(
+    make_project: Callable[[str], Project], tmp_path_factory: pytest.TempPathFactory, worker_id: str
+) -> Project:
+    """A project whose pipeline has run and is committed, made once for all workers. Tests copy it; none changes it."""
+    own = tmp_path_factory.getbasetemp()
+    link = (own if worker_id == "master" else own.parent) / "finished"
+    with FileLock(f"{link}.lock"):
+        if not link.exists():
+            project = make_project("finished")
+            project.repro()
+            project.commit("Results")
+            link.symlink_to(project.folder)
+    return Project(link.resolve())
 
 
 @pytest.fixture(scope="session")
