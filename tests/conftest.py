@@ -347,14 +347,21 @@ def killer(tmp_path: Path) -> Callable[..., dict[str, str]]:
 
 
 def without_results(project: Project, stage: str) -> None:
-    """Forgets that `stage` ran: its outputs go, and DVC's cache, from which they would come back."""
-    assert project.run("rm", "-rf", ".dvc/cache", *outs_of(project, stage)).returncode == 0
+    """Forgets that `stage` ran: its outputs go, and what DVC would bring them back from."""
+    objects = project.folder / ".dvc/cache/files/md5"
+    for path, md5 in outs_of(project, stage).items():
+        listing = objects / md5[:2] / md5[2:]
+        entries = json.loads(listing.read_bytes()) if md5.endswith(".dir") else []
+        for name in (md5, *(entry["md5"] for entry in entries)):
+            (objects / name[:2] / name[2:]).unlink(missing_ok=True)  # git has those of metrics
+        assert project.run("rm", "-rf", path).returncode == 0
+    shutil.rmtree(project.folder / ".dvc/cache/runs")
 
 
-def outs_of(project: Project, stage: str) -> list[str]:
-    """Outputs of a stage as `dvc.lock` lists them."""
+def outs_of(project: Project, stage: str) -> dict[str, str]:
+    """md5 by path of a stage's outputs, as `dvc.lock` lists them."""
     lock = YAML(typ="safe", pure=True).load(project.folder / "dvc.lock")
-    return [out["path"] for out in lock["stages"][stage]["outs"]]
+    return {out["path"]: out["md5"] for out in lock["stages"][stage]["outs"]}
 
 
 def command_of(project: Project, stage: str) -> list[str]:

@@ -18,7 +18,7 @@ GRAPH: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["sta
 RENAMES = 2
 
 #: Stages of which a cut takes a fault of each kind.
-CUT = {"kill": [*GRAPH][::5], "disk": [*GRAPH][1::5]}
+CUT = {"kill": [*GRAPH][::3], "disk": [*GRAPH][1::3]}
 
 
 def points() -> Iterator[Any]:
