@@ -27,7 +27,7 @@ setup-scale: ## bring .venv to the lock of what `make sweep`, `workers`, `seeds`
 setup-dev: ## bring .venv to the lock of what `make test` and `make lint` need
 	@sh workflow/setup.sh dev
 
-test: setup-dev ## run the tests; half an hour (CUT=1: a part; ARGS="-k setup -x" goes to pytest)
+test: setup-dev ## run the tests; half an hour to an hour (CUT=1: a part; ARGS="-k setup -x" goes to pytest)
 	.venv/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(if $(CUT),--cut) $(ARGS)
 
 lint: setup-dev ## check style (ruff), types (mypy) and workflow files (actionlint, zizmor)
@@ -94,7 +94,7 @@ bench: setup ## time training beside the textbook's, 20 minutes (FULL=1 repeats 
 	fi
 	@.venv/bin/python -m bench $(if $(FULL),--full)
 
-bench-scale: setup-scale ## time a sweep on one and two workers against one trial alone, ten minutes; after make
+bench-scale: setup-scale ## time a sweep on one and two workers against its trials by hand, a quarter of an hour; after make
 	@.venv/bin/python -m bench.scaling
 
 lock: setup ## make requirements/ and numeric.txt anew from pyproject.toml (ARGS=--upgrade: with the newest versions)
