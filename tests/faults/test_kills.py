@@ -17,7 +17,7 @@ GRAPH: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["sta
 #: Renames in each stage at which it is killed.
 RENAMES = 2
 
-#: Stages of which a cut takes a fault of each kind.
+#: Stages of which a cut takes one fault of a kind, so that all are met over the kinds.
 CUT = {"kill": [*GRAPH][::3], "disk": [*GRAPH][1::3]}
 
 
