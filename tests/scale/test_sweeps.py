@@ -107,6 +107,7 @@ def test_a_fresh_clone_has_the_experiments_from_a_git_remote(swept: Project, tmp
     assert all(name in shown for name in names)
 
 
+@pytest.mark.whole
 def test_a_finished_sweep_is_not_run_again(swept: Project, tmp_path: Path) -> None:
     project = swept.copy_to(tmp_path / "project")
     before = record_of(swept)
