@@ -43,22 +43,27 @@ class Variation:
         words: What it is, for the table.
         params: Parameters that it changes, by section and key.
         variables: Environment variables that it sets.
+        of_avx512: Whether it takes something from a processor with AVX-512, and is nothing else on another.
     """
 
     words: str
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
+    of_avx512: bool = False
 
 
 VARIATIONS = {
-    "avx2": Variation("kernels held to AVX2", {"kernels": {"instruction_set": "avx2"}}),
+    "avx2": Variation("kernels held to AVX2", {"kernels": {"instruction_set": "avx2"}}, of_avx512=True),
     "avx512": Variation(
         "kernels held to AVX-512 without bf16",
         variables={"ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "XLA_FLAGS": "--xla_cpu_max_isa=AVX512"},
+        of_avx512=True,
     ),
     "one_thread": Variation("one thread", {"threads": {"intra_op": 1}}),
     "avx2_one_thread": Variation(
-        "kernels held to AVX2, one thread", {"kernels": {"instruction_set": "avx2"}, "threads": {"intra_op": 1}}
+        "kernels held to AVX2, one thread",
+        {"kernels": {"instruction_set": "avx2"}, "threads": {"intra_op": 1}},
+        of_avx512=True,
     ),
 }
 
@@ -105,6 +110,8 @@ def measure(variation: Variation) -> dict[str, Any]:
     Raises:
         StageError: If it fails, or the workspace has no results.
     """
+    if variation.of_avx512 and "avx512" not in instruction_set():
+        raise StageError(f"{variation.words}: this processor is {instruction_set()}; expected one with AVX-512")
     stated = outputs(resolve(WORKSPACE))
     missing = [path for path in stated if not Path(path).exists()]
     if missing:

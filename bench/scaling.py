@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -98,7 +99,7 @@ def _sweep(workers: int, commit: str) -> dict[str, Any]:
         cache = str(Path(".dvc/cache").resolve())
         subprocess.run(["dvc", "config", "--local", "cache.dir", cache], cwd=project, env=environment(), check=True)
         with (project / "sweeps/bench.yaml").open("w", encoding="utf-8") as handle:
-            sampler = {"name": "random", "seed": workers}  # the run cache has the trials of the other sweep
+            sampler = {"name": "random", "seed": secrets.randbelow(2**31)}  # the run cache has trials of other sweeps
             YAML(pure=True).dump({**SPEC, "sampler": sampler}, handle)
         cores = {"RAY_OVERRIDE_RESOURCES": json.dumps({"CPU": workers})}
         began = time.monotonic()

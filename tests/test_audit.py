@@ -163,6 +163,10 @@ def file_of_another_form(project: Project) -> None:
     forge(project, "metrics/per_image.npz", b"no arrays", provenance=True)
 
 
+def empty_file(project: Project) -> None:
+    forge(project, "metrics/per_image.npz", b"", provenance=True)
+
+
 def record_of_another_form(project: Project) -> None:
     forge(project, "metrics/provenance/train.json", b'[{"outputs": 3}]')
 
@@ -185,6 +189,24 @@ def edited_environment(project: Project) -> None:
     replace(project, "requirements/runtime.txt", (line, "numpy==1.0.0 \\"))
 
 
+def edited_card(project: Project) -> None:
+    content = (project.folder / "metrics/model_card.md").read_bytes()
+    row = next(line for line in content.splitlines() if line.startswith(b"| test, binarised |"))
+    forge(project, "metrics/model_card.md", content.replace(row, row[:-3] + b"9 |"), provenance=True)
+
+
+def committed_state(project: Project) -> None:
+    """State from which `evaluate` would go on."""
+    path = project.folder / "state/evaluate-0.npz"
+    path.parent.mkdir(exist_ok=True)
+    np.savez(path, done=np.zeros(1))
+    assert project.run("git", "add", "--force", str(path)).returncode == 0
+
+
+def path_outside(project: Project) -> None:
+    replace(project, "dvc.lock", ("path: metrics/baseline.json", "path: ../metrics/baseline.json"))
+
+
 TAMPERED: Mapping[str, tuple[Callable[[Project], None], str, str]] = {
     "an edited metric": (edited_metric, "results", "metrics/evaluation.json"),
     "a metric and its entry of the lock": (edited_metric_and_its_lock, "provenance", "metrics/evaluation.json"),
@@ -199,6 +221,10 @@ TAMPERED: Mapping[str, tuple[Callable[[Project], None], str, str]] = {
         "metrics/per_class.csv test.binarised.Bag.nll_nats",
     ),
     "losses that are none": (file_of_another_form, "figures", "figures"),
+    "losses that are empty": (empty_file, "figures", "figures"),
+    "a figure of the card and all that states it": (edited_card, "card", "metrics/model_card.md"),
+    "unfinished work committed": (committed_state, "unfinished", "state/evaluate-0.npz"),
+    "a path out of the project": (path_outside, "lock", "dvc.lock"),
     "a record that is none": (record_of_another_form, "provenance", "metrics/provenance/train.json"),
     "an edited figure": (edited_figure, "results", "metrics/figures"),
     "a parameter changed without a run": (changed_parameter, "causes", "params.yaml"),
@@ -220,6 +246,8 @@ IN_CUT = {
     "a parameter changed without a run",
     "weights replaced",
     "an object of the cache damaged",
+    "a figure of the card and all that states it",
+    "unfinished work committed",
     "half of another branch's lock",
     "the lock of the environment edited",
 }
@@ -252,7 +280,7 @@ def test_a_true_commit_is_consistent(project: Project, revision: str) -> None:
     status, said, found = audit(project, revision, "--quick")
     assert (status, found["verdict"], found["findings"]) == (0, "consistent", []), said
     assert set(found["looked_at"]) == {
-        "lock", "results", "causes", "provenance", "figures", "data", "environment", "cache",
+        "lock", "results", "causes", "provenance", "figures", "card", "unfinished", "data", "environment", "cache",
     }  # fmt: skip
 
 
@@ -344,9 +372,10 @@ def test_a_failed_weekly_audit_fails_its_job(checkout: Project) -> None:
         (("workspace",), "the workspace is no commit"),
         (("no-such-tag",), "revision 'no-such-tag'"),
         (("--quick", "--preset", "nothing"), "PRESET = 'nothing'"),
-        (("--quick", "--sign", "no.pem"), "KEY = 'no.pem'"),
+        (("--quick", "--sign", "no.pem"), "SIGN = 'no.pem'"),
         (("workspace", "--quick", "--sign", "no.pem"), "nothing that others could verify"),
         (("--quick", "--pack", "no.tar.gz"), "PACK = 'no.tar.gz'"),
+        (("--quick", "--output", "docs"), "--output 'docs' holds something else than an audit"),
     ],
 )
 def test_what_cannot_be_audited_is_said(project: Project, options: tuple[str, ...], words: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from onnx import helper, numpy_helper
 from PIL import Image
 
 from workflow import tolerance
@@ -92,8 +93,46 @@ def test_what_is_not_of_its_form_is_infinitely_far(path: str) -> None:
 
 
 def test_what_has_no_quantities_has_to_have_the_same_bytes() -> None:
-    assert distances("x.onnx", b"one", b"one") == {"bytes": 0.0}
-    assert distances("x.onnx", b"one", b"two") == {"bytes": math.inf}
+    assert distances("x.pb", b"one", b"one") == {"bytes": 0.0}
+    assert distances("x.pb", b"one", b"two") == {"bytes": math.inf}
+
+
+def as_onnx(values: list[float]) -> bytes:
+    weights = numpy_helper.from_array(np.array(values, np.float32), "w")
+    graph = helper.make_graph([], "g", [], [], [weights])
+    content: bytes = helper.make_model(graph).SerializeToString()
+    return content
+
+
+def test_networks_are_compared_by_their_weights() -> None:
+    assert distances("x.onnx", as_onnx([1, 2]), as_onnx([1, 2.5]))["weights"] == pytest.approx(0.5 / math.sqrt(2))
+    assert distances("x.onnx", as_onnx([1, 2]), as_onnx([1, 2, 3])) == {"weights": math.inf}
+
+
+def test_images_of_bytes_are_compared_by_their_gray() -> None:
+    ours, theirs = np.array([10, 20], np.uint8), np.array([10, 21], np.uint8)
+    assert distances("x.npz", as_npz(a=ours), as_npz(a=theirs))["a"] == pytest.approx(1 / math.sqrt(2))
+    assert distances("x.npz", as_npz(a=theirs), as_npz(a=ours))["a"] == pytest.approx(1 / math.sqrt(2))
+
+
+def test_figures_that_change_their_names_are_not_those_of_before() -> None:
+    ours = {"blended": {"auroc": 0.9}, "rotated": {"auroc": 0.6}}
+    theirs = {"blended": {"auroc": 0.6}, "rotated": {"auroc": 0.9}}
+    assert distances("x.json", as_json(ours), as_json(theirs))["auroc"] == pytest.approx(0.3)
+    assert distances("x.json", as_json(ours), as_json({"mixed": ours["blended"]})) == {"auroc": math.inf}
+
+
+def test_what_is_no_number_is_like_no_number() -> None:
+    assert distances("x.csv", b"a\nnan\n1.0\n", b"a\n2.0\n1.0\n") == {"a": math.inf}
+    assert distances("x.csv", b"a\nnan\n1.0\n", b"a\nnan\n1.5\n") == {"a": 0.5}
+    broken = np.array([np.nan, 2.0])
+    assert distances("x.npz", as_npz(a=broken), as_npz(a=np.ones(2))) == {"a": math.inf}
+    assert distances("x.npz", as_npz(a=broken), as_npz(a=broken)) == {"a": 0.0}
+
+
+def test_the_class_of_processor_in_a_text_is_no_difference() -> None:
+    ours = b"# Card\n| made on | x86_64 avx2, 2 threads |\n"
+    assert distances("x.md", ours, ours.replace(b"avx2", b"avx512_core_bf16")) == {"words": 0.0}
 
 
 @pytest.fixture

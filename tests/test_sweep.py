@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from conftest import ROOT
 from ruamel.yaml import YAML
 
 from pipeline.errors import StageError
+from pipeline.stage import RESTORE
 from workflow import cluster
+from workflow.sweep.copy import failure
+from workflow.sweep.engine import _begun
 from workflow.sweep.results import ranked, table
 from workflow.sweep.spec import read_spec, with_values
 
@@ -70,6 +74,8 @@ def test_every_committed_sweep_is_valid(monkeypatch: pytest.MonkeyPatch) -> None
         ({"space": {"train.beta": {"low": 0.5, "high": 5000.0}}}, "train.beta = 5000.0: it should be less than or"),
         ({"space": {"train.seed": {"low": 1, "high": 2, "step": 0}}}, "step = 0 should be above 0 and at most 1"),
         ({"space": {"train.seed": {"low": 1, "high": 2, "step": 5}}}, "step = 5 should be above 0 and at most 1"),
+        ({"space": {"train.seed": {"low": 1, "high": 4, "step": 2}}}, "step = 2 should lead from low = 1 to high = 4"),
+        ({"space": {"train.seed": {"low": 1, "high": 4, "step": 1.5}}}, "train.seed = 1.0: "),
         ({"space": {"train.beta": {"low": 0, "high": 1, "log": True}}}, "true only with low above 0"),
         ({"space": {"train.beta": {"low": 0.1, "high": 1, "log": "yes"}}}, "log should be true or false"),
         ({"space": {"train.seed": {"low": "1", "high": 2}}}, "low, high and step should be numbers"),
@@ -135,6 +141,67 @@ def test_optuna_is_asked_within_the_ends_and_both_ends_are_reached(written: Call
     assert sum(rate < 1e-3 for rate in rates) == pytest.approx(100, abs=5 * math.sqrt(200 / 4))
     assert {params["model.latent_dim"] for params in drawn} == {2, 6, 10}
     assert {params["train.keep"] for params in drawn} == {"last", "best"}
+
+
+def test_a_scheduler_that_is_begun_anew_decides_as_one_that_was_not_interrupted(written: Callable[..., Path]) -> None:
+    pytest.importorskip("ray")
+    from workflow.sweep.search import scheduler
+
+    class Reporting:
+        def __init__(self, name: str, losses: list[float]) -> None:
+            self.trial_id = name
+            self.rows = [{"epoch": epoch, "validation_loss": loss} for epoch, loss in enumerate(losses, 1)]
+            self.last_result: dict[str, Any] = {}
+
+    def fed(reporting: list[Reporting], deciding: Any) -> list[str]:
+        decisions = []
+        for one in reporting:
+            deciding.on_trial_add(None, one)
+            decisions += [deciding.on_trial_result(None, one, row) for row in one.rows]
+            one.last_result = {"history": one.rows}
+        return decisions
+
+    spec = read_spec(written(pruner={"name": "asha", "grace_epochs": 1, "reduction": 2}))
+    before = [Reporting("a", [9.0, 5.0, 1.0]), Reporting("b", [8.0, 4.0, 2.0]), Reporting("c", [7.0, 6.0, 3.0])]
+    after = [Reporting("d", [8.5, 4.5]), Reporting("e", [7.5, 3.0]), Reporting("f", [20.0, 20.0])]
+    whole, anew = scheduler(spec, 8), scheduler(spec, 8)
+    assert anew is not None
+    fed(before, whole)
+    for one in before:
+        anew.on_trial_add(None, one)
+    decisions = fed(after, whole)
+    for one in after:
+        one.last_result = {}
+    assert fed(after, anew) == decisions
+    assert set(decisions) == {"CONTINUE", "STOP"}
+
+
+def test_the_reason_of_a_failure_is_the_sentence_of_the_stage() -> None:
+    said = f"Running stage 'train':\ntrain: 50%\n\ntrain: width = 0: too few.\n{RESTORE}\nERROR: no\n"
+    assert failure(said) == "train: width = 0: too few."
+    assert failure("no such command\n") == "no such command"
+
+
+def refusing(sentence: str) -> None:
+    raise StageError(sentence)
+
+
+def test_the_reason_of_a_worker_is_the_sentence_that_it_raised() -> None:
+    ray = pytest.importorskip("ray")
+    try:
+        refusing("train: one is lost\nexpected two")
+    except StageError as error:
+        raised = ray.exceptions.RayTaskError("train", traceback.format_exc(), error)
+    assert cluster.reason(raised) == "train: one is lost\nexpected two"
+    assert "died" in cluster.reason(ray.exceptions.ActorDiedError())
+
+
+@pytest.mark.parametrize(("content", "goes_on"), [(None, False), ('{"trial_data": [', False), ("{}", True)])
+def test_a_sweep_goes_on_only_from_a_state_that_can_be_read(tmp_path: Path, content: str | None, goes_on: bool) -> None:
+    (tmp_path / "tuner.pkl").touch()
+    if content is not None:
+        (tmp_path / "experiment_state-2026.json").write_text(content, encoding="utf-8")
+    assert _begun(tmp_path) is goes_on
 
 
 def trial(experiment: str | None, verdict: str, losses: list[float]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import StageError
+from pipeline.files import atomic
 from pipeline.stage import INTERRUPTED
 
 #: The token of this clone, that head, workers and driver have to show; readable by its owner only.
@@ -41,8 +42,9 @@ def prepare() -> None:
         return
     if not TOKEN.is_file():
         TOKEN.parent.mkdir(parents=True, exist_ok=True)
-        with open(os.open(TOKEN, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as handle:
-            handle.write(secrets.token_hex(32))
+        with atomic(TOKEN) as partial:
+            partial.touch(mode=0o600)
+            partial.write_text(secrets.token_hex(32), encoding="ascii")
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(TOKEN.resolve())
 
 
@@ -93,6 +95,17 @@ def _require_answer(address: str) -> None:
             f"RAY_ADDRESS={address}: no cluster answers ({error}); expected HOST:PORT of a head started by "
             f"`ray start --head`; without RAY_ADDRESS this machine alone is used"
         ) from error
+
+
+def reason(error: Exception) -> str:
+    """Why a worker failed, of what Ray raised: the sentence of its StageError, or the line of Ray's text that tells."""
+    from ray.exceptions import RayActorError
+
+    said = str(error).strip()
+    _, refused, sentence = said.rpartition(f"{StageError.__module__}.{StageError.__qualname__}: ")
+    if refused:
+        return sentence
+    return said.splitlines()[0 if isinstance(error, RayActorError) else -1]
 
 
 def environment() -> dict[str, str]:

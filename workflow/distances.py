@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -13,6 +14,9 @@ from zipfile import BadZipFile
 
 import h5py
 import numpy as np
+import onnx
+import onnx.numpy_helper
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -22,25 +26,29 @@ _ROUNDING = 1e-5
 #: Numbers and hashes in a text, which are looked at apart from the words.
 _NUMBER = re.compile(r"\b[0-9a-f]{32,64}\b|-?\d+(?:\.\d+)?(?:e-?\d+)?")
 
+#: Beginning of the line of a text that says on what class of processor it was made.
+_MADE_ON = "| made on |"
+
 Arrays = Mapping[str, NDArray[Any]]
 
 
 def distances(path: str, ours: bytes, theirs: bytes) -> dict[str, float]:
     """Largest difference of each quantity of a file, in its own unit; infinite where the two have another form.
 
-    A quantity is a column of a CSV, the last name of a figure in JSON whatever the split, an array of an npz, npy or
-    h5 file (root mean square), a picture's gray (root mean square, of 1). Numbers that differ in the last of their six
-    digits do not differ. Texts have to have the same words. What is not of the form of its kind has no quantities.
+    A quantity is a column of a CSV, the last name of a figure in JSON whatever the split, an array of an npz, npy or h5
+    file or the weights of an ONNX network (root mean square), a picture's gray (root mean square, of 1). Numbers that
+    differ in the last of their six digits do not differ; NaN is like no number. Texts have to have the same words, but
+    for the line that says on what they were made. What is not of the form of its kind has no quantities.
     """
     try:
         return _distances(PurePosixPath(path).suffix, ours, theirs)
-    except (ValueError, TypeError, LookupError, OSError, EOFError, BadZipFile):
+    except (ValueError, TypeError, LookupError, OSError, EOFError, BadZipFile, zlib.error, DecodeError):
         return {"form": math.inf}
 
 
 def _distances(kind: str, ours: bytes, theirs: bytes) -> dict[str, float]:
     if kind == ".json":
-        return _tables(_of_json(json.loads(ours)), _of_json(json.loads(theirs)))
+        return _by_last_name(_tables(_of_json(json.loads(ours)), _of_json(json.loads(theirs))))
     if kind == ".csv":
         return _tables(_of_csv(ours), _of_csv(theirs))
     if kind in _ARRAYS:
@@ -55,7 +63,8 @@ def _unless(same: bool) -> float:
 
 
 def _words(text: bytes) -> str:
-    return _NUMBER.sub("#", text.decode(errors="replace"))
+    lines = text.decode(errors="replace").splitlines()
+    return _NUMBER.sub("#", "\n".join(line for line in lines if not line.startswith(_MADE_ON)))
 
 
 def _tables(ours: Mapping[str, list[Any]], theirs: Mapping[str, list[Any]]) -> dict[str, float]:
@@ -73,22 +82,32 @@ def _of_values(one: Any, other: Any) -> float:
     if not isinstance(one, float) or not isinstance(other, float):
         return _unless(one == other)
     apart = abs(one - other)
+    if math.isnan(apart):
+        return _unless(math.isnan(one) and math.isnan(other))
     return 0.0 if apart <= _ROUNDING * max(abs(one), abs(other)) else apart
 
 
 def _of_json(content: Any) -> dict[str, list[Any]]:
-    """Values by the last name that leads to them; elements of a list stand under the list's."""
+    """Values by the dotted names that lead to them; elements of a list stand under the list's."""
     found: dict[str, list[Any]] = {}
-    for name, value in _leaves(content, ""):
+    for name, value in _leaves(content):
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         found.setdefault(name, []).append(float(value) if is_number else value)
     return found
 
 
-def _leaves(content: Any, name: str) -> Iterator[tuple[str, Any]]:
+def _by_last_name(found: Mapping[str, float]) -> dict[str, float]:
+    largest: dict[str, float] = {}
+    for name, distance in found.items():
+        last = name.rpartition(".")[2]
+        largest[last] = max(largest.get(last, 0.0), distance)
+    return largest
+
+
+def _leaves(content: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(content, dict):
         for key, value in content.items():
-            yield from _leaves(value, key)
+            yield from _leaves(value, f"{name}.{key}")
     elif isinstance(content, list):
         for value in content:
             yield from _leaves(value, name)
@@ -129,11 +148,18 @@ def _of_h5(content: bytes) -> Arrays:
     return {"weights": np.concatenate([found[name].ravel() for name in sorted(found)]) if found else np.zeros(0)}
 
 
+def _of_onnx(content: bytes) -> Arrays:
+    graph = onnx.load_model_from_string(content).graph
+    found = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
+    return {"weights": np.concatenate([found[name].ravel().astype(np.float64) for name in sorted(found)])}
+
+
 _ARRAYS: Mapping[str, Callable[[bytes], Arrays]] = {
     ".npz": _of_npz,
     ".npy": _of_npy,
     ".png": _of_png,
     ".h5": _of_h5,
+    ".onnx": _of_onnx,
 }
 
 
@@ -147,7 +173,8 @@ def _of_arrays(ours: Arrays, theirs: Arrays) -> dict[str, float]:
 def _root_mean_square(one: NDArray[Any], other: NDArray[Any]) -> float:
     if one.shape != other.shape or one.dtype != other.dtype:
         return math.inf
-    if not np.issubdtype(one.dtype, np.floating):
+    if not np.issubdtype(one.dtype, np.floating) and one.dtype != np.uint8:  # labels and counts; bytes are images
         return _unless(bool(np.array_equal(one, other)))
     apart = np.square(one.astype(np.float64) - other.astype(np.float64))
-    return float(np.sqrt(apart.mean())) if apart.size else 0.0
+    found = float(np.sqrt(apart.mean())) if apart.size else 0.0
+    return found if math.isfinite(found) else _unless(bool(np.array_equal(one, other, equal_nan=True)))

@@ -71,7 +71,7 @@ def held_outputs(revision: Revision) -> dict[str, str]:
 def held_bytes(revision: Revision) -> int:
     """Bytes of those outputs."""
     outs = [out for stage in stages_of(revision).values() for out in stage.get("outs", [])]
-    return sum(int(out["size"]) for out in outs if out["path"].startswith(DATA))
+    return sum(int(out.get("size", 0)) for out in outs if out["path"].startswith(DATA))
 
 
 def cache_folder() -> Path:

@@ -71,6 +71,7 @@ def record_run(name: str) -> Path:
         StageError: If a stage's run record is not of that run.
     """
     train, evaluate = (run_record(stage) for stage in ("train", "evaluate"))
+    processor = _json(METRICS / "processor.json")
     path = FOLDER / f"{name}.json"
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     write_json(
@@ -84,7 +85,7 @@ def record_run(name: str) -> Path:
             "evaluate_seconds": round(evaluate["seconds"], 1),
             "peak_memory_mib": round(train["peak_memory_mib"]),
             "processor": train["processor"],
-            "instruction_set": train["instruction_set"],
+            **{name: processor[name] for name in ("instruction_set", "caches", "intra_op")},
             "training": _json(METRICS / "train.json"),
             "metrics": _json(METRICS / "evaluation.json"),
         },

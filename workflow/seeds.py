@@ -43,6 +43,8 @@ def main(arguments: Sequence[str]) -> int:
     if not count.isdecimal() or int(count) < 2:
         raise StageError(f"N = {count!r}: it should be a number of seeds, 2 or more")
     params = load_params()
+    if params.train.workers > 1:
+        raise StageError(f"train.workers = {params.train.workers}: expected 1, as each seed is trained by itself")
     seeds = range(params.train.seed, params.train.seed + int(count))
     digest = seeds_digest()
     name = f"seed-{{seed}}-{digest[:8]}"
@@ -93,6 +95,7 @@ def _run(seeds: Sequence[int], name: str, key: str, threads: int) -> None:
     print(f"seeds: runs {', '.join(map(str, seeds))}", flush=True)
     ended = run(
         Plan(
+            command="seeds",
             key=key,
             job={"project": str(Path().resolve()), "commit": head_commit(), "targets": list(TARGETS), "name": name},
             values={},

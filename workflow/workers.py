@@ -13,8 +13,8 @@ from typing import Any
 from pipeline.errors import StageError
 from pipeline.params.whole import Params, load_params
 from pipeline.progress import progress
-from workflow.cluster import connected, exit_status, prepare
-from workflow.sweep.copy import WorkingCopy, history_so_far, stop
+from workflow.cluster import connected, exit_status, prepare, reason
+from workflow.sweep.copy import WorkingCopy, failure, history_so_far, stop
 from workflow.sweep.engine import head_commit
 
 #: The stage that workers share.
@@ -87,8 +87,9 @@ def _train(params: Params, commit: str, cores: int) -> str:
         ray.get(workers[0].save.remote(name))
         ray.get([worker.remove.remote() for worker in workers])
     except RayError as error:
-        why = getattr(error, "cause", None) or str(error).strip().splitlines()[0]
-        raise StageError(f"{why}\nThe same command goes on from the last epoch that was kept.") from error
+        done = _epochs_kept(kept)
+        goes_on = f"\nThe same command goes on after epoch {done}." if done else ""
+        raise StageError(f"{reason(error)}{goes_on}") from error
     shutil.rmtree(kept, ignore_errors=True)
     return name
 
@@ -133,7 +134,7 @@ class _Worker:
         """Trains with TF_CONFIG `config`, from the state in folder `kept` on, into which the chief copies its own.
 
         Raises:
-            StageError: If training fails, with what it said.
+            StageError: If training fails, with its reason.
         """
         folder = Path(kept)
         self._copy.take_state(folder)
@@ -147,7 +148,7 @@ class _Worker:
         finally:
             stop(child)
         if child.returncode:
-            raise StageError(f"training failed:\n{log.read_text(encoding='utf-8', errors='replace')[-2000:]}")
+            raise StageError(failure(log.read_text(encoding="utf-8", errors="replace")))
 
     def save(self, name: str) -> None:
         """Saves what was trained as an experiment."""

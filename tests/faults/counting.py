@@ -43,16 +43,18 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         _not_run.append(f"{report.nodeid.rpartition('::')[2]}: {report.longrepr[2].removeprefix('Skipped: ')}")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, exitstatus: pytest.ExitCode, config: pytest.Config
+) -> None:
     """The table; of a whole run that passed also as bench/faults.md and bench/faults.json."""
     rows = [[kind, _counts[kind]] for kind in KINDS]
     rows.append(["checks not run", len(_not_run)])
     terminalreporter.write_line(tabulate(rows, ["faults", "count"], tablefmt="github"))
     for why in _not_run:
         terminalreporter.write_line(f"not run: {why}")
-    stats = terminalreporter.stats
-    whole = config.args == ["tests/faults"] and not any(map(config.getoption, ("--cut", "keyword", "collectonly")))
-    if not whole or stats.get("failed") or stats.get("error"):
+    chosen = ("--cut", "keyword", "markexpr", "collectonly")
+    whole = config.args == ["tests/faults"] and not any(map(config.getoption, chosen))
+    if not whole or exitstatus != pytest.ExitCode.OK:
         return
     counts = {kind: _counts[kind] for kind in KINDS}
     content = {"counts": counts, "not_run": _not_run, "system": f"{platform.system()} {platform.machine()}"}

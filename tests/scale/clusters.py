@@ -47,7 +47,7 @@ def isolated(*command: str) -> tuple[str, ...]:
     return ("unshare", "--net", sys.executable, "-c", RUNNER, *command) if namespaces_allowed() else command
 
 
-#: Names of the nodes that are alive, as the head has them.
+#: Says how many nodes are alive, as the head has it.
 NODES = f"""
 import ray
 ray.init("127.0.0.1:{PORT}", log_to_driver=False)

@@ -5,6 +5,7 @@
 
 import argparse
 import hashlib
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from pipeline.files import atomic
 from pipeline.stage import INTERRUPTED
 from vae.fashion_mnist import SHA256
 from workflow.audit.checkout import checkout
-from workflow.audit.findings import CACHE, COMMIT, PACK, RERUN, WORKSPACE, Finding
+from workflow.audit.findings import CACHE, CHECKS, COMMIT, PACK, RERUN, WORKSPACE, Finding
 from workflow.audit.machine import machine, packages
 from workflow.audit.outcomes import Outcome, outcomes
 from workflow.audit.page import page
@@ -32,6 +33,7 @@ from workflow.audit.statement import serialised, statement
 from workflow.audit.verdict import Audit
 from workflow.lock import LOCK
 from workflow.pack import cache_folder, held_bytes, held_outputs, read_pack
+from workflow.presets import FOLDER as PRESETS
 from workflow.revisions import Revision, resolve
 
 #: Exit status of a commit that could not be audited.
@@ -53,11 +55,10 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         revision = resolve(options.revision)
+        output = _output(options, revision)
         signer = _signer(revision, options.sign)
         found = audit(revision, quick=options.quick, preset=options.preset, pack=options.pack)
         record = serialised(statement(found))
-        name = "-".join([found.commit[:9] or "workspace", *([found.preset] if found.preset else [])])
-        output = options.output or AUDITS / (f"{name}-quick" if options.quick else name)
         with atomic(output) as partial:
             partial.mkdir()
             (partial / RECORD).write_bytes(record)
@@ -92,6 +93,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _output(options: argparse.Namespace, revision: Revision) -> Path:
+    """The folder that the record goes to; an earlier audit in it is replaced, nothing else.
+
+    Raises:
+        StageError: If something else is there, or it has no name.
+    """
+    parts = [(revision.commit or "")[:9] or "workspace", options.preset, "quick" if options.quick else None]
+    output: Path = options.output or AUDITS / "-".join(part for part in parts if part)
+    foreign = output.is_file() or (output.is_dir() and any(output.iterdir()) and not (output / RECORD).is_file())
+    if not output.name or foreign:
+        raise StageError(f"--output {str(output)!r} holds something else than an audit; expected a new folder")
+    return output
+
+
 def _signer(revision: Revision, key: Path | None) -> CryptoSigner | None:
     """What signs the record, if anything does.
 
@@ -122,21 +137,23 @@ def audit(revision: Revision, *, quick: bool, preset: str | None, pack: Path | N
     classes: dict[str, object] = {}
     if not quick and readable(revision):
         run, found, classes = _run(revision, preset)
-        looked_at["rerun"] = [RERUN]
+        if not preset:
+            looked_at["rerun"] = [RERUN]
     return Audit(
         label=revision.label,
         commit=revision.commit or "",
         preset=preset,
+        quick=quick,
         started=run.started if run else started,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         findings=findings,
         looked_at=looked_at,
         outcomes=found,
         run=run,
-        subjects=_subjects(revision),
+        subjects=_subjects(revision, preset),
         materials=_materials(revision),
-        machine=machine(),
-        packages=packages(),
+        machine=run.machine if run else machine(),
+        packages=run.packages if run else packages(),
         classes=classes,
     )
 
@@ -148,8 +165,7 @@ def _look(revision: Revision, pack: Path | None) -> tuple[list[Finding], dict[st
     else:
         with TemporaryDirectory(prefix="fashion-vae-") as folder, checkout(revision, Path(folder) / "audit") as clean:
             findings, place = quick_findings(revision, clean.project), COMMIT
-    names = ("lock", "results", "causes", "provenance", "figures", "data", "environment")
-    looked_at = {name: [place] for name in names}
+    looked_at = {name: [place] for name, check in CHECKS.items() if place in check.places}
     if readable(revision):
         in_cache, seen = cache_findings(revision, cache_folder())
         findings += in_cache
@@ -187,13 +203,21 @@ def _run(revision: Revision, preset: str | None) -> tuple[Run, list[Outcome], di
 
 
 def _class(revision: Revision) -> object:
-    return revision.read_json(_PROCESSOR) if revision.read(_PROCESSOR) is not None else {}
+    try:
+        return json.loads(revision.read(_PROCESSOR) or b"{}")
+    except ValueError:  # a finding already
+        return {}
 
 
-def _subjects(revision: Revision) -> dict[str, str]:
-    """sha256 by path of dvc.lock, the records of the stages, and what these say that the stages wrote."""
-    own = [LOCK, *sorted(revision.hashes(FOLDER))]
+def _subjects(revision: Revision, preset: str | None) -> dict[str, str]:
+    """sha256 by path of dvc.lock, the records of the stages, and what these say that the stages wrote.
+
+    Of a preset that of its record alone: nothing else was run.
+    """
+    own = [str(PRESETS / f"{preset}.json")] if preset else [LOCK, *sorted(revision.hashes(FOLDER))]
     found = {path: hashlib.sha256(content).hexdigest() for path in own if (content := revision.read(path)) is not None}
+    if preset:
+        return found
     return found | (recorded_outputs(records_of(revision)) if readable(revision) else {})
 
 

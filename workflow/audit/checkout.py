@@ -12,13 +12,17 @@ from pipeline.environment import LOCK_FILE, NUMERIC_FILE, read_numeric, running_
 from pipeline.errors import StageError
 from workflow.audit.machine import kernel_flags
 from workflow.lock import LOCK, outputs
-from workflow.revisions import Revision
+from workflow.revisions import Revision, git
 
 #: Files that say which environment a commit runs in.
 _ENVIRONMENT = (LOCK_FILE, Path("requirements/build.txt"))
 
 #: Variables that would bring in what is not the commit's, or paths.
 _FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "XLA_FLAGS")
+
+
+#: Where only a run may write: data, unfinished work, records of runs, and what DVC keeps.
+UNTRACKED = ("data", "state", "runs", ".dvc/cache", ".dvc/tmp", ".dvc/config.local")
 
 
 @dataclass(frozen=True)
@@ -69,21 +73,25 @@ def checkout(revision: Revision, folder: Path) -> Iterator[Checkout]:
         shutil.rmtree(folder, ignore_errors=True)
         (folder / "settings").mkdir(parents=True)
         clone = folder / "clone"
-        _git("clone", "--quiet", "--shared", "--no-checkout", _top(), str(clone))
-        _git("-C", str(clone), "checkout", "--quiet", "--detach", str(revision.commit))
+        git(Path(), "clone", "--quiet", "--shared", "--no-checkout", _asked("--show-toplevel"), str(clone.resolve()))
+        git(clone, "checkout", "--quiet", "--detach", str(revision.commit))
         whole.touch()
-    yield Checkout(folder / "clone" / _prefix(), folder / "settings")
+    yield Checkout(folder / "clone" / _asked("--show-prefix"), folder / "settings")
     shutil.rmtree(folder)
 
 
 def remove_results(revision: Revision, project: Path) -> None:
-    """Removes what the commit's pipeline wrote, so that nothing of it can pass for made anew."""
-    for path in [LOCK, *outputs(revision)]:
+    """Removes what the commit's pipeline wrote or would take up, so that nothing of it can pass for made anew.
+
+    Settings of DVC in the commit may name another cache: the checkout gets one of its own.
+    """
+    for path in [LOCK, *outputs(revision), *UNTRACKED]:
         target = project / path
-        if target.is_dir():
+        if target.is_dir() and not target.is_symlink():
             shutil.rmtree(target)
         else:
             target.unlink(missing_ok=True)
+    (project / ".dvc/config.local").write_text("[cache]\n    dir = cache\n", encoding="utf-8")
 
 
 def other_environment(project: Path) -> str:
@@ -93,23 +101,16 @@ def other_environment(project: Path) -> str:
         for path in _ENVIRONMENT
         if not (project / path).is_file() or (project / path).read_bytes() != path.read_bytes()
     ]
-    numeric = project / NUMERIC_FILE
-    stated = read_numeric(numeric).get("python", "none") if numeric.is_file() else "none"
-    if stated != running_python():
-        differing.append(f"Python {stated}, not {running_python()}")
+    if stated_python(project) != running_python():
+        differing.append(f"Python {stated_python(project) or 'none'}, not {running_python()}")
     return ", ".join(differing)
 
 
-def _top() -> str:
-    return _git("rev-parse", "--show-toplevel")
+def stated_python(project: Path) -> str:
+    """Version of Python, as `3.11`, that a commit's results are of; empty where it states none."""
+    numeric = project / NUMERIC_FILE
+    return read_numeric(numeric).get("python", "") if numeric.is_file() else ""
 
 
-def _prefix() -> str:
-    return _git("rev-parse", "--show-prefix")
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise StageError(f"`git {' '.join(arguments)}` failed: {done.stderr.strip()}")
-    return done.stdout.strip()
+def _asked(what: str) -> str:
+    return git(Path(), "rev-parse", what).strip()

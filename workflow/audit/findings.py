@@ -65,8 +65,18 @@ CHECKS: Mapping[str, Check] = {
         (COMMIT, WORKSPACE, CACHE),
     ),
     "figures": Check(
-        "the metrics follow from metrics/per_image.npz",
-        "a metric edited with its entry of the lock and its provenance",
+        "losses, their errors and those by class follow from metrics/per_image.npz",
+        "a loss edited with its entry of the lock and its provenance",
+        (COMMIT, WORKSPACE),
+    ),
+    "card": Check(
+        "the figures of the model card are those of the metrics",
+        "a figure of the card edited with its entry of the lock and its provenance",
+        (COMMIT, WORKSPACE),
+    ),
+    "unfinished": Check(
+        "git holds no data, no unfinished work of stages and no cache of DVC",
+        "a state with forged numbers, from which a stage would go on",
         (COMMIT, WORKSPACE),
     ),
     "data": Check("the data are the published ones, by sha256", "another data set", (COMMIT, WORKSPACE)),

@@ -1,13 +1,17 @@
 """What an audit ran on: nothing that names a machine, a person or a place."""
 
 import hashlib
+import json
 import os
 import platform
+import subprocess
+import sys
 from collections.abc import Mapping
 from importlib import metadata
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pipeline.errors import StageError
 from pipeline.processor import instruction_set, processor_name
 
 #: Variables that choose kernels or threads, of which an audit tells the values.
@@ -43,6 +47,20 @@ def machine() -> dict[str, Any]:
     }
 
 
+def described(programs: Path, environment: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Mapping[str, str]]]:
+    """`machine` and `packages` as a Python of the folder `programs` tells them.
+
+    Raises:
+        StageError: If it cannot run.
+    """
+    command = [str(programs / "python"), "-m", "workflow.audit.machine"]
+    done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise StageError(f"`{' '.join(command[1:])}` failed in the commit's environment: {done.stderr.strip()[-500:]}")
+    told = json.loads(done.stdout)
+    return told["machine"], told["packages"]
+
+
 def _variables() -> dict[str, str]:
     found = {name: os.environ[name] for name in _CHOOSING if name in os.environ}
     return found | ({"XLA_FLAGS": kernel_flags()} if kernel_flags() else {})
@@ -70,3 +88,7 @@ def packages() -> dict[str, Mapping[str, str]]:
 def _is_outside(file: PurePosixPath) -> bool:
     """Whether a file is a program, which names the Python that it is installed for, or compiled by it."""
     return ".." in file.parts or file.suffix == ".pyc"
+
+
+if __name__ == "__main__":
+    json.dump({"machine": machine(), "packages": packages()}, sys.stdout)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from pipeline.errors import StageError
 from pipeline.params.whole import load_params
 from pipeline.progress import progress
 from workflow.cluster import connected, environment, exit_status
@@ -30,6 +31,8 @@ def main(arguments: Sequence[str]) -> int:
         StageError: If one is no revision, or no cluster is there.
     """
     names, options = arguments[0].split(), list(arguments[1:])
+    if "--output" in options:
+        raise StageError("--output with REVS: each audit has a folder of its own; leave it out")
     revisions = list(dict.fromkeys(resolve(name).commit or name for name in names))
     threads = load_params().threads.intra_op
     with connected(threads):
@@ -38,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
         [revision[:9], _VERDICTS.get(status, f"status {status}"), said] for revision, (status, said) in found.items()
     ]
     print(tabulate(rows, ["commit", "verdict", "said"]))
-    statuses = [status for status, _ in found.values()]
+    statuses = {status if status in _VERDICTS else 2 for status, _ in found.values()}  # of one that was killed, too
     return next((status for status in _VERDICTS if status in statuses), 2)
 
 

@@ -66,8 +66,8 @@ def preset_outcomes(revision: Revision, made: Revision, preset: str) -> list[Out
 
 
 def _outcomes(record: dict[str, Any], made: Revision, preset: str) -> Iterator[Outcome]:
-    here = made.read_json("metrics/processor.json")["instruction_set"]
-    same_class = here == record["instruction_set"]
+    here = made.read_json("metrics/processor.json")
+    same_class = all(here[name] == record.get(name) for name in ("instruction_set", "caches", "intra_op"))
     for part, path in _PARTS.items():
         ours, theirs = _canonical(made.read_json(path)), _canonical(record[part])
         name = f"{FOLDER}/{preset}.json: {part}"

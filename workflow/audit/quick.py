@@ -2,8 +2,10 @@
 
 import csv
 import io
+import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from zipfile import BadZipFile
 
@@ -15,6 +17,7 @@ from pipeline.environment import LOCK_FILE, NUMERIC_FILE, NUMERIC_PACKAGES, lock
 from pipeline.files import significant
 from vae.fashion_mnist import CLASS_NAMES, SHA256
 from vae.statistics import NATS_PER_BIT_PER_DIM, TARGETS, losses_of, mean_and_error
+from workflow.audit.checkout import UNTRACKED
 from workflow.audit.findings import COMMIT, WORKSPACE, Finding
 from workflow.audit.provenance import provenance_findings
 from workflow.lock import LOCK, contradictions, stages_of
@@ -23,6 +26,14 @@ from workflow.revisions import Revision
 from workflow.verdicts import PER_IMAGE, SPLITS
 
 GRAPH = "dvc.yaml"
+
+_CARD = "metrics/model_card.md"
+
+#: Files of metrics whose figures the card quotes, beside the table by class.
+_OF_CARD = ("evaluation", "outliers", "samples")
+
+#: A figure with its error in the card.
+_FIGURE = re.compile(r"(?P<figure>-?\d+\.\d+) ± (?P<error>\d+\.\d+)")
 
 
 def quick_findings(revision: Revision, checkout: Path) -> list[Finding]:
@@ -44,6 +55,8 @@ def quick_findings(revision: Revision, checkout: Path) -> list[Finding]:
         "results": lambda: _contradictions(revision, place),
         "provenance": lambda: provenance_findings(revision, place),
         "figures": lambda: _figure_findings(revision, place),
+        "card": lambda: _card_findings(revision, place),
+        "unfinished": lambda: _unfinished_findings(revision, place),
         "data": lambda: _data_findings(revision, place),
         "environment": lambda: _environment_findings(checkout, place),
     }
@@ -54,7 +67,17 @@ def _read(check: str, look: Callable[[], Iterator[Finding]], place: str) -> Iter
     """What a look finds; a file that is not of its form is a finding too."""
     try:
         yield from look()
-    except (ValueError, LookupError, TypeError, AttributeError, YAMLError, BadZipFile, OSError) as error:
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        YAMLError,
+        BadZipFile,
+        zlib.error,
+        OSError,
+    ) as error:
         yield Finding(check, place, check, f"a file is not of the form that the pipeline writes: {error!r}")
 
 
@@ -75,7 +98,15 @@ def _unreadable(revision: Revision, place: str) -> Finding | None:
         return Finding("lock", place, LOCK, f"cannot be read ({first}): run `dvc repro` to write it anew")
     if missing:
         return Finding("lock", place, LOCK, f"has an entry without path or md5: {missing[0]}")
+    outside = [path for entry in entries if _leads_outside(path := str(entry["path"]))]
+    if outside:
+        return Finding("lock", place, LOCK, f"has a path that leads out of the project: {outside[0]}")
     return None
+
+
+def _leads_outside(path: str) -> bool:
+    """Whether a path of a lock is none below the project's folder."""
+    return PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts
 
 
 def _lock_findings(revision: Revision, checkout: Path, place: str) -> Iterator[Finding]:
@@ -146,6 +177,32 @@ def _differing(found: Mapping[str, float], stated: Mapping[str, Any], where: str
         if text == "nothing" or significant(float(text)) != significant(value):
             words = f"states {text}, but {PER_IMAGE} gives {significant(value)}"
             yield Finding("figures", place, f"{where}.{name}", words)
+
+
+def _card_findings(revision: Revision, place: str) -> Iterator[Finding]:
+    """Each figure of the model card, with its error, against those of the metrics, rounded as the card does."""
+    rows = csv.DictReader(io.StringIO(revision.require("metrics/per_class.csv").decode()))
+    stated = [revision.read_json(f"metrics/{name}.json") for name in _OF_CARD]
+    known = [pair for content in (*stated, *rows) for pair in _pairs(content)]
+    for found in _FIGURE.finditer(revision.require(_CARD).decode()):
+        digits = len(found["figure"].partition(".")[2])
+        if not any(found.groups() == (f"{figure:.{digits}f}", f"{error:.{digits}f}") for figure, error in known):
+            yield Finding("card", place, _CARD, f"states {found[0]}, which is in no file of metrics")
+
+
+def _pairs(content: Any) -> Iterator[tuple[float, float]]:
+    """Each figure that has an error beside it, and that."""
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _pairs(value)
+        elif f"{name}_se" in content and value != "":
+            yield float(value), float(content[f"{name}_se"])
+
+
+def _unfinished_findings(revision: Revision, place: str) -> Iterator[Finding]:
+    """Files that git holds where stages keep unfinished work, and DVC data and its cache: a run would take them up."""
+    for path in revision.hashes(*UNTRACKED):
+        yield Finding("unfinished", place, path, "git holds it, where only a run may write")
 
 
 def _data_findings(revision: Revision, place: str) -> Iterator[Finding]:

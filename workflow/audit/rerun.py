@@ -13,7 +13,8 @@ from typing import Any
 
 from pipeline.errors import StageError
 from pipeline.files import write_json
-from workflow.audit.checkout import Checkout, other_environment, remove_results
+from workflow.audit.checkout import Checkout, other_environment, remove_results, stated_python
+from workflow.audit.machine import described
 from workflow.audit.preset import put
 from workflow.revisions import Revision
 
@@ -22,6 +23,22 @@ _SERVES = re.compile(r"^(?P<source>.+): serves$", re.MULTILINE)
 
 #: Sources that are reached over a network.
 _REMOTE = ("upstream host", "apt-get")
+
+
+#: What is told of the record of a stage; it may have more, as the release of the kernel.
+_TOLD = (
+    "stage",
+    "digest",
+    "ended",
+    "seconds",
+    "peak_memory_mib",
+    "instruction_set",
+    "caches",
+    "processor",
+    "processors",
+    "python",
+    "packages",
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +53,9 @@ class Run:
         environment: `present`, or what differed, for which the commit's own was made.
         source: Where the data came from; empty if `fetch` told none.
         network: Whether a network was used, or, where no source was told, may have been.
-        stages: What each stage recorded of its run, by name.
+        stages: What each stage recorded of its run, by name, as far as `_TOLD` has it.
+        machine: As `workflow.audit.machine.machine` tells in that environment.
+        packages: As `workflow.audit.machine.packages` tells in it.
     """
 
     started: str
@@ -47,6 +66,8 @@ class Run:
     source: str
     network: bool
     stages: Mapping[str, Mapping[str, Any]]
+    machine: Mapping[str, Any]
+    packages: Mapping[str, Mapping[str, str]]
 
 
 def rerun(commit: Revision, place: Checkout, preset: str | None) -> Run:
@@ -60,7 +81,9 @@ def rerun(commit: Revision, place: Checkout, preset: str | None) -> Run:
     programs, differing = _present(), other_environment(project)
     if differing:
         print(f"audit: the commit's environment is another one ({differing}), so it is made", flush=True)
-        place.run("sh", "workflow/setup.sh", "runtime", programs=programs)
+        python = stated_python(project)
+        named = ["env", f"PYTHON=python{python}"] if python else []
+        place.run(*named, "sh", "workflow/setup.sh", "runtime", programs=programs)
         programs = project / ".venv" / "bin"
     made = time.monotonic()
     if not notes.is_file():
@@ -72,6 +95,7 @@ def rerun(commit: Revision, place: Checkout, preset: str | None) -> Run:
     source = _fetch(place, programs)
     place.run("dvc", "repro", programs=programs)
     records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((project / "runs").glob("*.json"))]
+    ran_on, installed = described(programs, place.environment(programs))
     return Run(
         started=noted["started"],
         finished=_now(),
@@ -80,7 +104,13 @@ def rerun(commit: Revision, place: Checkout, preset: str | None) -> Run:
         environment=differing or "present",
         source=source,
         network=bool(differing) or not source or source.endswith(_REMOTE),
-        stages={record["stage"]: record for record in records},
+        stages={
+            str(record["stage"]): {name: record[name] for name in _TOLD if name in record}
+            for record in records
+            if "stage" in record
+        },
+        machine=ran_on,
+        packages=installed,
     )
 
 

@@ -25,7 +25,7 @@ def signer_of(path: Path) -> CryptoSigner:
         return CryptoSigner(load_pem_private_key(path.read_bytes(), password=None))
     except (OSError, ValueError, TypeError) as error:
         raise StageError(
-            f"KEY = {str(path)!r} holds no private key ({error}); expected an Ed25519 key in PEM without a password: "
+            f"SIGN = {str(path)!r} holds no private key ({error}); expected an Ed25519 key in PEM without a password: "
             f"{_MAKE}"
         ) from error
 

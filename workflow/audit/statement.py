@@ -10,6 +10,7 @@ from in_toto_attestation.predicates.provenance.v1.provenance_pb2 import Provenan
 from in_toto_attestation.v1.resource_descriptor import ResourceDescriptor
 from in_toto_attestation.v1.statement import Statement
 
+from workflow.audit.rerun import Run
 from workflow.audit.verdict import Audit
 
 PREDICATE = "https://slsa.dev/provenance/v1"
@@ -28,7 +29,7 @@ def statement(audit: Audit) -> dict[str, Any]:
     predicate = {
         "buildDefinition": {
             "buildType": BUILD_TYPE,
-            "externalParameters": {"commit": audit.commit, "preset": audit.preset or "", "quick": audit.run is None},
+            "externalParameters": {"commit": audit.commit, "preset": audit.preset or "", "quick": audit.quick},
             "internalParameters": {"machine": audit.machine, "class": audit.classes},
             "resolvedDependencies": _dependencies(audit),
         },
@@ -67,8 +68,13 @@ def _annotations(audit: Audit) -> dict[str, Any]:
         "findings": [asdict(finding) for finding in audit.findings],
         "outputs": [asdict(outcome) for outcome in audit.outcomes],
         "looked_at": _plain(audit.looked_at),
-        "run": asdict(audit.run) if audit.run else {},
+        "run": _run(audit.run) if audit.run else {},
     }
+
+
+def _run(run: Run) -> dict[str, Any]:
+    """How it was run; machine and packages stand elsewhere."""
+    return {name: value for name, value in asdict(run).items() if name not in ("machine", "packages")}
 
 
 def _plain(names: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:

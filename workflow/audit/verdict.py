@@ -20,13 +20,15 @@ class Audit:
         label: Of the revision.
         commit: Full id of the commit; empty for the workspace.
         preset: The preset that was run, if any.
+        quick: Whether only what needs no training was asked for.
         started: UTC, ISO 8601.
         finished: Likewise.
         findings: What is not as it has to be.
         looked_at: Places by check.
         outcomes: The verdict on each output, if the pipeline was run anew.
         run: How it was run, or None.
-        subjects: sha256 of each file that the commit's pipeline writes, as the commit states it, by path.
+        subjects: sha256 of each file that the commit's pipeline writes, as the commit states it, by path; of a preset
+            that of its record.
         materials: sha256 of the lock of the environment and of the published arrays, by name.
         machine: As `workflow.audit.machine.machine` tells.
         packages: As `workflow.audit.machine.packages` tells.
@@ -36,6 +38,7 @@ class Audit:
     label: str
     commit: str
     preset: str | None
+    quick: bool
     started: str
     finished: str
     findings: Sequence[Finding]

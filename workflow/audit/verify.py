@@ -55,7 +55,8 @@ def _verify(folder: Path, key: Path) -> Iterator[str]:
         )
     content = _statement(payload)
     yield "the signature is the key's"
-    commit = content["predicate"]["buildDefinition"]["externalParameters"]["commit"]
+    asked = content["predicate"]["buildDefinition"]["externalParameters"]
+    commit = asked["commit"]
     revision = resolve(commit)
     subjects = {subject["name"]: subject["digest"]["sha256"] for subject in content["subject"]}
     absent = _prove(revision, subjects)
@@ -63,7 +64,8 @@ def _verify(folder: Path, key: Path) -> Iterator[str]:
     if absent:
         yield f"not here, so not proven: {', '.join(absent)}; `make pull` or `dvc repro` brings them"
     (audit,) = content["predicate"]["runDetails"]["byproducts"]
-    yield f"the record's verdict on the commit: {audit['annotations']['verdict']}"
+    audited = f"preset {asked['preset']} of the commit" if asked["preset"] else "the commit"
+    yield f"the record's verdict on {audited}: {audit['annotations']['verdict']}"
 
 
 def _read(path: Path) -> bytes:

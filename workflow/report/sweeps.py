@@ -11,7 +11,7 @@ import pandas as pd
 
 from workflow.report.charts import styled
 from workflow.revisions import Revision
-from workflow.sweep.results import SHOWN, counted, ranked
+from workflow.sweep.results import SHOWN, counted, ranked, shown_values
 
 #: Ratio of the largest to the smallest value from which a parameter is drawn by its logarithm.
 _DECADES = 20
@@ -38,7 +38,7 @@ def _sweep(name: str, record: Mapping[str, Any]) -> dict[str, Any]:
             {
                 "experiment": trial["experiment"],
                 "value": trial["history"][-1][objective],
-                "values": [f"{value:.4g}" if isinstance(value, float) else value for value in _values(record, trial)],
+                "values": shown_values(record, trial),
             }
             for trial in best[:SHOWN]
         ],
@@ -132,10 +132,6 @@ def _importance(shares: Mapping[str, float]) -> alt.LayerChart:
         )
     )
     return alt.LayerChart(layer=[bars])
-
-
-def _values(record: Mapping[str, Any], trial: Mapping[str, Any]) -> list[Any]:
-    return [trial["values"][key] for key in record["parameters"]]
 
 
 def _number(value: Any) -> bool:

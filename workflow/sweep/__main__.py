@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.files import write_json
 from workflow.cluster import exit_status, prepare
-from workflow.sweep.engine import Ended, Plan, head_commit, run
+from workflow.sweep.engine import FAILED, Ended, Plan, head_commit, run
 from workflow.sweep.results import content, ranked, table
 from workflow.sweep.spec import Spec, read_spec, trial_defaults, with_values
 
@@ -37,6 +37,9 @@ def main(arguments: Sequence[str]) -> int:
     write_json(output, record)
     print(f"{table(record)}\n\nsweep: wrote {output}. The trials: dvc exp show --only-changed")
     best = ranked(record["trials"], spec.objective)
+    failed = {trial.error: trial.number for trial in reversed(ended.trials) if trial.verdict == FAILED}
+    for error, number in failed.items():  # each reason once
+        print(f"sweep: trial {number} failed: {error}\nThe same command tries it again.", file=sys.stderr)
     if not best:
         print("sweep: no trial was completed, so there is none to take", file=sys.stderr)
         return 1
@@ -57,6 +60,7 @@ def _plan(path: Path, spec: Spec, commit: str) -> Plan:
     epochs = with_values(fixed)["train"]["epochs"]
     digest = hashlib.sha256(f"{commit} {spec!r}".encode()).hexdigest()
     return Plan(
+        command="sweep",
         key=f"{path.stem}-{digest[:8]}",
         job={"project": str(Path().resolve()), "commit": commit, "targets": [TARGET], "name": path.stem + "-{trial}"},
         values=fixed,

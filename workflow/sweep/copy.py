@@ -23,6 +23,7 @@ from ruamel.yaml import YAML
 from pipeline.errors import StageError
 from pipeline.files import atomic
 from pipeline.params.section import PARAMS_FILE
+from pipeline.stage import RESTORE
 from workflow.cluster import environment
 from workflow.revisions import git
 
@@ -60,7 +61,8 @@ class WorkingCopy:
         self.path = self._folder / prefix
         git(project, "clone", "--quiet", "--no-checkout", top, str(self._folder))
         author = git(project, "log", "-1", "--format=%an%n%ae", commit).splitlines()
-        for key, value in zip(("user.name", "user.email"), author, strict=True):
+        settings = (*zip(("user.name", "user.email"), author, strict=True), ("commit.gpgsign", "false"))
+        for key, value in settings:
             git(self._folder, "config", key, value)
         git(self._folder, "checkout", "--quiet", "--detach", commit)
         with Repo(str(self.path)) as repo, repo.config.edit("local") as config:
@@ -94,7 +96,7 @@ class WorkingCopy:
     def start(self, log: Path, variables: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
         """Starts the pipeline, with more variables in its environment if there are any; what it says goes to `log`.
 
-        It ends if this process is killed.
+        Where there is `setpriv` (Linux), it ends if this process is killed.
         """
         command = ["dvc", "repro", *self._targets]
         if shutil.which("setpriv"):
@@ -107,16 +109,16 @@ class WorkingCopy:
 
     def keep_state(self, folder: Path) -> None:
         """Copies the state of the training that runs where it outlives this copy, if that has none or an older one."""
-        for path in self.state.glob(_STATE):
-            kept = folder / path.name
-            with suppress(FileNotFoundError):  # training ends, and removes it
+        with suppress(FileNotFoundError):  # training ends, and removes it
+            for path in _newest_state(self.state):
+                kept = folder / path.name
                 if not kept.exists() or kept.stat().st_mtime_ns != path.stat().st_mtime_ns:
                     with atomic(kept) as partial:
                         shutil.copy2(path, partial)
 
     def take_state(self, folder: Path) -> None:
-        """Puts a state that was kept where training looks for it; one of another class of processor is left."""
-        for path in folder.glob(_STATE):
+        """Puts a state that was kept where training looks for it, which leaves one of another class of processor."""
+        for path in _newest_state(folder):
             shutil.copy2(path, self.state)
 
     def save(self, name: str) -> None:
@@ -143,11 +145,11 @@ class WorkingCopy:
         """Runs a command in the copy.
 
         Raises:
-            StageError: If it fails, with what it said.
+            StageError: If it fails, with its reason.
         """
         done = subprocess.run(command, cwd=self.path, env=environment(), capture_output=True, text=True, check=False)
         if done.returncode:
-            raise StageError(f"`{' '.join(command)}` failed in a working copy: {(done.stdout + done.stderr).strip()}")
+            raise StageError(failure(done.stdout + done.stderr))
 
     def remove(self) -> None:
         """Removes the copy."""
@@ -156,11 +158,23 @@ class WorkingCopy:
 
 def history_so_far(folder: Path) -> NDArray[np.float64]:
     """The rows of the history of training that the state in a folder has; none if there is no state."""
-    for path in folder.glob(_STATE):
-        with suppress(FileNotFoundError), np.load(path, allow_pickle=False) as arrays:
-            history: NDArray[np.float64] = arrays["history"]
-            return history
+    with suppress(FileNotFoundError):  # training ends, and removes it
+        for path in _newest_state(folder):
+            with np.load(path, allow_pickle=False) as arrays:
+                history: NDArray[np.float64] = arrays["history"]
+                return history
     return np.empty((0, 0))
+
+
+def _newest_state(folder: Path) -> list[Path]:
+    """The state that was written last, if any: beside it may be one of another class of processor."""
+    return sorted(folder.glob(_STATE), key=lambda path: path.stat().st_mtime_ns)[-1:]
+
+
+def failure(said: str) -> str:
+    """Why a pipeline failed, of all that it said: the sentence of the stage, or else the end of it."""
+    sentence, ended, _ = said.rpartition(RESTORE)
+    return sentence.rpartition("\n\n")[2].strip() if ended else said.strip()[-2000:]
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:

@@ -1,5 +1,6 @@
 """Runs trials by Ray Tune, and reads what came of them; interrupted ones are taken up again."""
 
+import json
 import logging
 import os
 import shutil
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StageError
-from workflow.cluster import connected
+from workflow.cluster import connected, reason
 from workflow.revisions import git
 
 #: What Ray Tune keeps of unfinished sweeps.
@@ -35,7 +36,7 @@ class Ended:
         experiment: DVC experiment that it was saved as; None if it was not completed.
         error: Why it failed or is unfit, if so.
         history: Epoch, and the three validation terms in nats per image, of each report.
-        pipeline_seconds: From the start of its pipeline to the end of training, without what surrounds them.
+        pipeline_seconds: That were spent on waiting for its pipeline, without what surrounds that.
         ended_seconds: From the start of the sweep to its last report.
     """
 
@@ -62,6 +63,7 @@ class Plan:
     """What is run.
 
     Attributes:
+        command: Of the user, which what is said begins with.
         key: Name of the folder of its unfinished work: the same key is the same work.
         job: Configuration of every trial, as `workflow.sweep.trial.Job` has it.
         values: What every trial changes in `params.yaml`, by key.
@@ -74,6 +76,7 @@ class Plan:
         scheduler: Ray Tune's scheduler, which ends hopeless trials; None for none.
     """
 
+    command: str
     key: str
     job: Mapping[str, Any]
     values: Mapping[str, Any]
@@ -92,8 +95,8 @@ def head_commit() -> str:
     Raises:
         StageError: If tracked files differ from it: trials would run without the changes.
     """
-    lines = git(Path(), "status", "--porcelain", "--untracked-files=no").splitlines()
-    changed = [line[3:] for line in lines if not line[3:].startswith("sweeps/")]
+    files = git(Path(), "diff", "--name-only", "--relative", "HEAD").splitlines()
+    changed = [file for file in files if not file.startswith("sweeps/")]
     if changed:
         raise StageError(
             f"{changed[0]} is not as committed; expected a commit to run, as trials clone it: commit your change (on a "
@@ -129,10 +132,11 @@ def _run(plan: Plan) -> list[Ended]:
 
     path = STATE.resolve() / plan.key
     trainable = tune.with_resources(Trial, {"cpu": plan.threads})
-    if tune.Tuner.can_restore(str(path)):
-        print("sweep: goes on with the trials that were begun", flush=True)
+    if _begun(path):
+        print(f"{plan.command}: goes on with the trials that were begun", flush=True)
         results = _resume(path, trainable)
     else:
+        forget(plan.key)
         tuner = tune.Tuner(
             trainable,
             param_space={"job": dict(plan.job), **plan.values, **_grid(plan)},
@@ -150,7 +154,7 @@ def _run(plan: Plan) -> list[Ended]:
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=_FAILURES),
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1),
-                callbacks=[Shown(plan.trials, plan.hours, plan.objective)],
+                callbacks=[Shown(plan.command, plan.trials, plan.hours, plan.objective)],
             ),
         )
         results = tuner.fit()
@@ -158,11 +162,26 @@ def _run(plan: Plan) -> list[Ended]:
         lost = sum(map(_lost, results))
         if not lost:
             break
-        print(f"sweep: takes up {lost} again that were lost with their node", flush=True)
+        print(f"{plan.command}: takes up {lost} again that were lost with their node", flush=True)
         results = _resume(path, trainable)
     results = sorted(results, key=lambda result: Path(result.path).name)
     begun = min((result.metrics["began"] for result in results if _reported(result)), default=0.0)
     return [_ended(number, result, begun) for number, result in enumerate(results)]
+
+
+def _begun(path: Path) -> bool:
+    """Whether a folder has what is unfinished; not if it was left before anything was kept, or while that was written.
+
+    Ray Tune itself would go on from such a folder with nothing that was asked for.
+    """
+    states = sorted(path.glob("experiment_state-*.json"), key=lambda state: state.stat().st_mtime_ns)
+    if not states:
+        return False
+    try:
+        json.loads(states[-1].read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
 
 
 def _resume(path: Path, trainable: Any) -> Any:
@@ -176,7 +195,7 @@ def _lost(result: Any) -> bool:
     """Whether a trial failed with its node: Ray Tune gives it up if more of it fails while it waits for another one."""
     from ray.exceptions import RayActorError
 
-    return isinstance(result.error, RayActorError)
+    return isinstance(result.error, RayActorError) and not result.error.actor_init_failed
 
 
 def _grid(plan: Plan) -> dict[str, dict[str, Any]]:
@@ -210,7 +229,7 @@ def _ended(number: int, result: Any, begun: float) -> Ended:
         verdict=verdict,
         experiment=last.get("experiment"),
         history=last.get("history", []),
-        error=last.get("unfit") or (str(result.error).strip().rpartition("\n")[2] if result.error else None),
+        error=last.get("unfit") or (reason(result.error) if result.error else None),
         pipeline_seconds=last.get("pipeline_seconds", 0.0),
         ended_seconds=last.get("timestamp", begun) - begun,
     )

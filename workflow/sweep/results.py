@@ -52,7 +52,7 @@ def table(record: Mapping[str, Any]) -> str:
     """The best trials as text."""
     best = ranked(record["trials"], record["objective"])
     rows = [
-        [trial["experiment"], trial["history"][-1][record["objective"]], *_values(record, trial)]
+        [trial["experiment"], trial["history"][-1][record["objective"]], *shown_values(record, trial)]
         for trial in best[:SHOWN]
     ]
     head = ["experiment", record["objective"].replace("_", " "), *record["parameters"]]
@@ -66,6 +66,7 @@ def counted(trials: Sequence[Mapping[str, Any]]) -> str:
     return f"{len(verdicts)} trials: {counts}"
 
 
-def _values(record: Mapping[str, Any], trial: Mapping[str, Any]) -> list[str]:
+def shown_values(record: Mapping[str, Any], trial: Mapping[str, Any]) -> list[str]:
+    """Values of a trial as text, in the order of the record's parameters."""
     values = [trial["values"][key] for key in record["parameters"]]
     return [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]

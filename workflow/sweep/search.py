@@ -1,6 +1,7 @@
 """A sweep in the terms of Ray Tune and Optuna."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -27,7 +28,7 @@ def scheduler(spec: Spec, epochs: int) -> ASHAScheduler | None:
     """What ends hopeless trials of `epochs` epochs."""
     if spec.pruner.name == "none":
         return None
-    return ASHAScheduler(
+    return _Resumable(
         time_attr="epoch",
         metric=spec.objective,
         mode="min",
@@ -35,6 +36,15 @@ def scheduler(spec: Spec, epochs: int) -> ASHAScheduler | None:
         grace_period=min(spec.pruner.grace_epochs, epochs),
         reduction_factor=spec.pruner.reduction,
     )
+
+
+class _Resumable(ASHAScheduler):
+    """Takes up what trials reported before an interruption, of which Ray Tune gives a new scheduler nothing."""
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        super().on_trial_add(tune_controller, trial)
+        for row in trial.last_result.get("history", []):
+            self.on_trial_result(tune_controller, trial, row)
 
 
 def importance(spec: Spec, trials: Sequence[Ended]) -> dict[str, float]:

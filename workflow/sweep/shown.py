@@ -1,4 +1,4 @@
-"""Progress of a sweep, told by Ray Tune as it goes."""
+"""Progress of a plan, told by Ray Tune as it goes."""
 
 import time
 from collections.abc import Sequence
@@ -15,7 +15,8 @@ _ENDED = ("TERMINATED", "ERROR")
 class Shown(Callback):
     """Counts the trials that have ended, or the seconds where only these are limited, with the best value so far."""
 
-    def __init__(self, trials: int | None, hours: float | None, objective: str) -> None:
+    def __init__(self, command: str, trials: int | None, hours: float | None, objective: str) -> None:
+        self._command = command
         self._trials = trials
         self._seconds = round((hours or 0) * 3600)
         self._objective = objective
@@ -27,7 +28,7 @@ class Shown(Callback):
         self._done = 0
         self._block = ExitStack()
         total, unit = (self._trials, " trials") if self._trials else (self._seconds, " s")
-        self._progress = self._block.enter_context(progress("sweep", total, unit))
+        self._progress = self._block.enter_context(progress(self._command, total, unit))
 
     def on_trial_result(self, trials: Sequence[Any], result: dict[str, Any], **_: Any) -> None:
         """Takes up a value; of whole trials only, as those of others are of fewer epochs."""

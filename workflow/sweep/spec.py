@@ -32,7 +32,7 @@ class Domain:
     """Values that a parameter may take: a range, both ends included, or choices.
 
     Attributes:
-        low: Smallest value; whole numbers at both ends make a range of whole numbers.
+        low: Smallest value, of the type that all values have; whole if both ends and the step are.
         high: Largest value.
         log: Whether it is the logarithm that is spread evenly.
         step: Distance of neighbouring values; None for all.
@@ -70,7 +70,10 @@ def _domain(value: Any) -> Domain:
         raise PydanticCustomError("domain", "log should be true or false; true only with low above 0 and without step")
     if step is not None and not 0 < step <= high - low:
         raise PydanticCustomError("domain", f"step = {step} should be above 0 and at most {high - low}, the range")
-    return Domain(low, high, log, step)
+    if step is not None and abs((high - low) / step - round((high - low) / step)) > 1e-9:
+        raise PydanticCustomError("domain", f"step = {step} should lead from low = {low} to high = {high}")
+    kind = int if all(isinstance(number, int) for number in numbers) else float
+    return Domain(kind(low), kind(high), log, step and kind(step))
 
 
 def _choices(values: Any) -> Domain:
@@ -91,8 +94,9 @@ class Sampler(Section):
 class Pruner(Section):
     """Who ends hopeless trials early.
 
-    `asha` is the asynchronous successive halving of Li et al. 2020, algorithm 2: after `grace_epochs`, and then at each
-    power of `reduction` times that, only the best of `reduction` trials goes on.
+    `asha` is the asynchronous successive halving of Li et al. 2020 in the form that stops trials and promotes none:
+    after `grace_epochs`, and then at each power of `reduction` times that, a trial goes on if it is among the best of
+    `reduction` of those that came so far.
     """
 
     name: Literal["asha", "none"]

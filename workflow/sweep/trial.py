@@ -14,7 +14,7 @@ from ray import tune
 
 from pipeline.errors import StageError
 from pipeline.files import significant
-from workflow.sweep.copy import WorkingCopy, history_so_far, stop
+from workflow.sweep.copy import WorkingCopy, failure, history_so_far, stop
 from workflow.sweep.spec import OBJECTIVES
 
 #: Seconds between two looks at the history of a training.
@@ -130,11 +130,13 @@ class Trial(tune.Trainable):
         """
         if status == 0:
             with (self._copy.path / _HISTORY).open(encoding="utf-8") as handle:
-                return [_row(row) for row in list(csv.reader(handle))[1:]]
+                rows = [_row(row) for row in list(csv.reader(handle))[1:]]
+            self._history = rows[: len(self._history)]  # of a state that another class of processor left it was not
+            return rows
         said = self._log.read_text(encoding="utf-8", errors="replace")
         unfit = _UNFIT.search(said)
         if not unfit:
-            raise StageError(f"trial {self._name} failed:\n{said[-2000:]}")
+            raise StageError(failure(said))
         infinite = dict.fromkeys(OBJECTIVES, float("inf"))
         return [{"epoch": self._epoch + 1, **infinite, "unfit": unfit["why"]}]
 
