@@ -83,9 +83,13 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.portability", allow_abbrev=False)
     known = [*VARIATIONS, OPERATIONS, PROCESSOR]
     parser.add_argument(
-        "names", nargs="*", metavar="VARIATION", help=f"of {', '.join(known)}; all but the last if left out"
+        "names",
+        nargs="*",
+        metavar="VARIATION",
+        help=f"of {', '.join(known)}; without any all that this processor has, but the last",
     )
-    names = parser.parse_args(arguments).names or known[:-1]
+    here = [name for name, variation in VARIATIONS.items() if _applies(variation)]
+    names = parser.parse_args(arguments).names or [*here, OPERATIONS]
     try:
         unknown = [name for name in names if name not in known]
         if unknown:
@@ -104,13 +108,17 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _applies(variation: Variation) -> bool:
+    return not variation.of_avx512 or "avx512" in instruction_set()
+
+
 def measure(variation: Variation) -> dict[str, Any]:
     """What a run of the pipeline in another way differs by from the results in the workspace.
 
     Raises:
         StageError: If it fails, or the workspace has no results.
     """
-    if variation.of_avx512 and "avx512" not in instruction_set():
+    if not _applies(variation):
         raise StageError(f"{variation.words}: this processor is {instruction_set()}; expected one with AVX-512")
     stated = outputs(resolve(WORKSPACE))
     missing = [path for path in stated if not Path(path).exists()]
