@@ -375,7 +375,7 @@ def test_a_failed_weekly_audit_fails_its_job(checkout: Project) -> None:
         (("--quick", "--sign", "no.pem"), "SIGN = 'no.pem'"),
         (("workspace", "--quick", "--sign", "no.pem"), "nothing that others could verify"),
         (("--quick", "--pack", "no.tar.gz"), "PACK = 'no.tar.gz'"),
-        (("--quick", "--output", "docs"), "--output 'docs' holds something else than an audit"),
+        (("--quick", "--output", "metrics"), "--output 'metrics' holds something else than an audit"),
     ],
 )
 def test_what_cannot_be_audited_is_said(project: Project, options: tuple[str, ...], words: str) -> None:

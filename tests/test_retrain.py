@@ -141,7 +141,7 @@ def test_stale_stages_are_named_without_data(
 ) -> None:
     forget(checkout, "data", ".dvc/cache")
     damage(checkout.folder)
-    ask = "from workflow.retrain import stale_stages; print(stale_stages())"
+    ask = "from workflow.staleness import stale_stages; print(stale_stages())"
     done = checkout.run(sys.executable, "-c", ask)
     assert done.stdout.strip() == str(stale), done.stderr
 

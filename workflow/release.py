@@ -13,8 +13,8 @@ from workflow import seeds
 from workflow.lock import contradictions
 from workflow.pack import write_pack
 from workflow.presets import stale_presets
-from workflow.retrain import stale_stages
 from workflow.revisions import resolve
+from workflow.staleness import stale_stages
 
 FOLDER = Path("releases")
 

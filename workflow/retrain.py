@@ -19,10 +19,11 @@ from typing import Any
 from pipeline.errors import StageError
 from pipeline.files import atomic
 from workflow.compare import compare
-from workflow.lock import DATA, LOCK, contradictions
+from workflow.lock import LOCK, contradictions
 from workflow.presets import STAGES
 from workflow.report.page import render
 from workflow.revisions import WORKSPACE, resolve
+from workflow.staleness import stale_stages
 from workflow.summary import EVALUATION
 from workflow.tables import FORMATS, sentence
 from workflow.tolerance import held_against
@@ -107,28 +108,6 @@ def judge(findings: Findings, base_name: str, *, again: bool) -> None:
     said = findings.reasons if comparison["verdict"] == WORSE else findings.remarks
     said.insert(0, sentence(comparison))
     findings.comparison, findings.page = comparison, render(head, base)
-
-
-def stale_stages(folder: Path = Path()) -> list[str]:
-    """Stages that are not run with this code, these parameters and results as they stand; data need not be there.
-
-    `dvc repro --dry` would not do: where data are absent it fails at the first stale stage that needs them.
-
-    Raises:
-        StageError: If DVC cannot tell.
-    """
-    done = subprocess.run(["dvc", "status", "--json"], cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise StageError(f"`dvc status` failed: {done.stderr.strip()}")
-    return [stage for stage, changes in json.loads(done.stdout).items() if any(map(_counts, changes))]
-
-
-def _counts(change: str | Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether a change that DVC tells makes a stage stale: absent data, as in a fresh checkout, do not."""
-    if isinstance(change, str):  # a changed command
-        return True
-    files = [entry for changed in change.values() for entry in changed.items()]
-    return any(not path.startswith(DATA) or state not in ("deleted", "not in cache") for path, state in files)
 
 
 def _retrain(findings: Findings, stale: Sequence[str], *, again: bool) -> None:

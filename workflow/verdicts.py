@@ -1,6 +1,5 @@
 """Verdicts on the losses of two revisions, paired over the images of their `metrics/per_image.npz`."""
 
-import io
 import json
 import subprocess
 import sys
@@ -10,24 +9,20 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.errors import StageError
 from vae.comparison import Difference, Spread, paired_difference
 from vae.statistics import GRID_NATS, TARGETS, losses_of
 from workflow.changes import CODE
 from workflow.lock import PARAMS, outputs
+from workflow.per_image import PER_IMAGE, SPLITS, Figures, figures_in, of_split
 from workflow.revisions import Revision
 from workflow.seeds import PATH as SEEDS
 
-PER_IMAGE = "metrics/per_image.npz"
 WEIGHTS = "data/model"
 
 #: The loss that the verdict on the whole is about, chosen before any is looked at: one question, one chance of error.
 PRIMARY = ("binarised", "nll_nats")
-
-#: Numbers of the splits in `PER_IMAGE`.
-SPLITS = {"validation": 0, "test": 1}
 
 BETTER, WORSE, UNSEEN = "better", "worse", "no difference seen"
 
@@ -37,8 +32,6 @@ _NEITHER_IS_BETTER = ("kl_nats",)
 
 #: Prints the digest of the runs that a `metrics/seeds.json` of a revision would be of, by that revision's own code.
 _DIGEST = "from workflow.seeds import seeds_digest; print(seeds_digest())"
-
-Figures = Mapping[str, NDArray[Any]]
 
 
 def verdicts(base: Revision, head: Revision, seeds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -52,7 +45,7 @@ def verdicts(base: Revision, head: Revision, seeds: Sequence[Mapping[str, Any]])
     Raises:
         StageError: If a revision has no losses of images, or they are of different images.
     """
-    before, after = (_figures(revision.require(PER_IMAGE)) for revision in (base, head))
+    before, after = (figures_in(revision.require(PER_IMAGE)) for revision in (base, head))
     if any(not np.array_equal(before[name], after[name]) for name in ("split", "index")):
         raise StageError(
             f"{PER_IMAGE} of {base.label} and of {head.label} hold different images; expected the same splits: losses "
@@ -63,17 +56,12 @@ def verdicts(base: Revision, head: Revision, seeds: Sequence[Mapping[str, Any]])
     ]
 
 
-def _figures(content: bytes) -> Figures:
-    with np.load(io.BytesIO(content)) as arrays:
-        return dict(arrays)
-
-
 def _row(
     targets: str, loss: str, before: Figures, after: Figures, seeds: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     found = {}
-    for split, number in SPLITS.items():
-        pair = [losses_of(_rows(figures, number), targets)[loss] for figures in (before, after)]
+    for split in SPLITS:
+        pair = [losses_of(of_split(figures, split), targets)[loss] for figures in (before, after)]
         spreads = [_spread(file, split, targets, loss) for file in seeds]
         found[split] = paired_difference(pair[0], pair[1], spreads, GRID_NATS)
     decisive = found["validation"]
@@ -87,11 +75,6 @@ def _row(
         "verdict": verdict_on(loss, decisive),
         "test": _plain(found["test"]),
     }
-
-
-def _rows(figures: Figures, number: int) -> dict[str, NDArray[Any]]:
-    chosen = figures["split"] == number
-    return {name: array[chosen] for name, array in figures.items()}
 
 
 def _spread(file: Mapping[str, Any], split: str, targets: str, loss: str) -> Spread:

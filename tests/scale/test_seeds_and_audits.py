@@ -40,6 +40,10 @@ def test_seeds_are_run_once_as_experiments_and_recorded(project: Project) -> Non
     refused = project.run(*SEEDS, "2")
     assert refused.returncode == 1
     assert "params.yaml is not as committed" in refused.stderr
+    project.set_params({"train": {"workers": 2}})
+    refused = project.run(*SEEDS, "2")
+    assert refused.returncode == 1
+    assert "seeds: train.workers = 2: expected 1" in refused.stderr
 
 
 def test_each_revision_is_audited_and_the_worst_verdict_is_the_status(project: Project) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from zipfile import BadZipFile
 
-import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -21,9 +20,9 @@ from workflow.audit.checkout import UNTRACKED
 from workflow.audit.findings import COMMIT, WORKSPACE, Finding
 from workflow.audit.provenance import provenance_findings
 from workflow.lock import LOCK, contradictions, stages_of
-from workflow.retrain import stale_stages
+from workflow.per_image import PER_IMAGE, SPLITS, figures_in, of_split
 from workflow.revisions import Revision
-from workflow.verdicts import PER_IMAGE, SPLITS
+from workflow.staleness import stale_stages
 
 GRAPH = "dvc.yaml"
 
@@ -136,21 +135,20 @@ def _contradictions(revision: Revision, place: str) -> Iterator[Finding]:
 
 def _figure_findings(revision: Revision, place: str) -> Iterator[Finding]:
     """Means and errors of the losses, and those by class, against the losses of each image."""
-    with np.load(io.BytesIO(revision.require(PER_IMAGE)), allow_pickle=False) as file:
-        rows = dict(file)
+    rows = figures_in(revision.require(PER_IMAGE))
     stated = revision.read_json("metrics/evaluation.json")
     table = csv.DictReader(io.StringIO(revision.require("metrics/per_class.csv").decode()))
     by_class = {(row["split"], row["targets"], row["class"]): row for row in table}
-    for split, number in SPLITS.items():
-        of_split = {name: array[rows["split"] == number] for name, array in rows.items()}
+    for split in SPLITS:
+        images = of_split(rows, split)
         for targets in TARGETS:
-            losses = losses_of(of_split, targets)
+            losses = losses_of(images, targets)
             figures = stated.get(split, {}).get(targets, {})
             yield from _differing(
                 _with_bits(_figures(losses)), figures, f"metrics/evaluation.json {split}.{targets}", place
             )
             for label, words in enumerate(CLASS_NAMES):
-                chosen = {name: nats[of_split["label"] == label] for name, nats in losses.items()}
+                chosen = {name: nats[images["label"] == label] for name, nats in losses.items()}
                 row = by_class.get((split, targets, words), {})
                 yield from _differing(_figures(chosen), row, f"metrics/per_class.csv {split}.{targets}.{words}", place)
 

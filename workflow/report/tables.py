@@ -1,21 +1,19 @@
 """The numbers of the page: headline figures, losses by class, parameters."""
 
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vae.comparison import paired_difference
 from vae.fashion_mnist import CLASS_NAMES
 from vae.statistics import GRID_NATS, mean_and_error
 from workflow.changes import values
 from workflow.lock import PARAMS
+from workflow.per_image import PER_IMAGE, SPLITS, figures_in, of_split
 from workflow.revisions import Revision
-from workflow.verdicts import PER_IMAGE, SPLITS
 
 #: Figures of the head of the page: metrics file, name with a place for the split, what it is, unit.
 _HEADLINES = (
@@ -75,17 +73,11 @@ def classes(sides: Sequence[Revision]) -> list[dict[str, Any]]:
     Losses and differences are (mean, standard error over images), nats. No row where a side has no losses of images.
     """
     contents = [side.read(PER_IMAGE) for side in sides]
-    figures = [_validation(content) for content in contents if content is not None]
+    figures = [of_split(figures_in(content), "validation") for content in contents if content is not None]
     if len(figures) < len(sides):
         return []
     paired = len(sides) > 1 and all(np.array_equal(figures[0][name], figures[1][name]) for name in ("index", "label"))
     return [_class_row(label, name, figures, paired=paired) for label, name in enumerate(CLASS_NAMES)]
-
-
-def _validation(content: bytes) -> dict[str, NDArray[Any]]:
-    with np.load(io.BytesIO(content)) as arrays:
-        chosen = arrays["split"] == SPLITS["validation"]
-        return {name: arrays[name][chosen] for name in ("index", "label", "binarised_nll_nats")}
 
 
 def _class_row(label: int, name: str, figures: Sequence[Mapping[str, Any]], *, paired: bool) -> dict[str, Any]:

@@ -1,0 +1,32 @@
+"""The losses of each image that a revision holds, `metrics/per_image.npz`."""
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+PER_IMAGE = "metrics/per_image.npz"
+
+#: Numbers of the splits in it.
+SPLITS = {"validation": 0, "test": 1}
+
+#: Arrays by name, a row an image.
+Figures = Mapping[str, NDArray[Any]]
+
+
+def figures_in(content: bytes) -> Figures:
+    """The figures of all images.
+
+    Raises:
+        ValueError, EOFError, BadZipFile: If the content is no such file.
+    """
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def of_split(figures: Figures, split: str) -> dict[str, NDArray[Any]]:
+    """Those of the images of one split."""
+    chosen = figures["split"] == SPLITS[split]
+    return {name: array[chosen] for name, array in figures.items()}
