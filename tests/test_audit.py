@@ -301,6 +301,14 @@ def test_a_record_that_cannot_be_written_is_said(project: Project) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_record_replaces_nothing_but_a_record(project: Project) -> None:
+    before = project.files()
+    done = project.run(*AUDIT, "--quick", "--output", "metrics")
+    assert done.returncode == 2
+    assert "--output 'metrics' holds something else than an audit" in done.stderr
+    assert project.files() == before
+
+
 def test_a_pack_that_was_altered_is_found(project: Project) -> None:
     (project.folder / "pack.tar.gz").write_bytes(b"no pack")
     project.commit("A pack")
@@ -375,7 +383,6 @@ def test_a_failed_weekly_audit_fails_its_job(checkout: Project) -> None:
         (("--quick", "--sign", "no.pem"), "SIGN = 'no.pem'"),
         (("workspace", "--quick", "--sign", "no.pem"), "nothing that others could verify"),
         (("--quick", "--pack", "no.tar.gz"), "PACK = 'no.tar.gz'"),
-        (("--quick", "--output", "metrics"), "--output 'metrics' holds something else than an audit"),
     ],
 )
 def test_what_cannot_be_audited_is_said(project: Project, options: tuple[str, ...], words: str) -> None:
