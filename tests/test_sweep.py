@@ -1,6 +1,7 @@
 """What a sweep may ask for, how Optuna is asked, and what is told of the trials."""
 
 import math
+import os
 import subprocess
 import sys
 import traceback
@@ -196,12 +197,18 @@ def test_the_reason_of_a_worker_is_the_sentence_that_it_raised() -> None:
     assert "died" in cluster.reason(ray.exceptions.ActorDiedError())
 
 
-@pytest.mark.parametrize(("content", "goes_on"), [(None, False), ('{"trial_data": [', False), ("{}", True)])
-def test_a_sweep_goes_on_only_from_a_state_that_can_be_read(tmp_path: Path, content: str | None, goes_on: bool) -> None:
+@pytest.mark.parametrize(
+    ("states", "goes_on"),
+    [([], False), (['{"trial_data": ['], False), (["{}"], True), (["{}", '{"trial_data": ['], True)],
+)
+def test_a_sweep_goes_on_only_from_a_state_that_can_be_read(tmp_path: Path, states: list[str], goes_on: bool) -> None:
     (tmp_path / "tuner.pkl").touch()
-    if content is not None:
-        (tmp_path / "experiment_state-2026.json").write_text(content, encoding="utf-8")
+    for number, content in enumerate(states):
+        path = tmp_path / f"experiment_state-{number}.json"
+        path.write_text(content, encoding="utf-8")
+        os.utime(path, (number, number))
     assert _begun(tmp_path) is goes_on
+    assert len(list(tmp_path.glob("experiment_state-*.json"))) == states.count("{}")
 
 
 def trial(experiment: str | None, verdict: str, losses: list[float]) -> dict[str, Any]:

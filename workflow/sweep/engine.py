@@ -170,18 +170,19 @@ def _run(plan: Plan) -> list[Ended]:
 
 
 def _begun(path: Path) -> bool:
-    """Whether a folder has what is unfinished; not if it was left before anything was kept, or while that was written.
+    """Whether a folder has what is unfinished; not if it was left before anything was kept.
 
-    Ray Tune itself would go on from such a folder with nothing that was asked for.
+    A state of which only a part was written is removed, so that Ray Tune takes the one before. Without any it would go
+    on with nothing that was asked for.
     """
-    states = sorted(path.glob("experiment_state-*.json"), key=lambda state: state.stat().st_mtime_ns)
-    if not states:
-        return False
-    try:
-        json.loads(states[-1].read_text(encoding="utf-8"))
-    except ValueError:
-        return False
-    return True
+    for state in sorted(path.glob("experiment_state-*.json"), key=lambda file: file.stat().st_mtime_ns, reverse=True):
+        try:
+            json.loads(state.read_text(encoding="utf-8"))
+        except ValueError:
+            state.unlink()
+        else:
+            return True
+    return False
 
 
 def _resume(path: Path, trainable: Any) -> Any:
