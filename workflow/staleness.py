@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ def stale_stages(folder: Path = Path()) -> list[str]:
     Raises:
         StageError: If DVC cannot tell.
     """
-    done = subprocess.run(["dvc", "status", "--json"], cwd=folder, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise StageError(f"`dvc status` failed: {done.stderr.strip()}")
     return [stage for stage, changes in json.loads(done.stdout).items() if any(map(_counts, changes))]
