@@ -3,6 +3,7 @@
 import json
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,7 @@ class Revision:
         if self.commit is None:
             file = self.folder / path
             return file.read_bytes() if file.is_file() else None
-        done = self._git("cat-file", "blob", f"{self.commit}:./{Path(path).as_posix()}")
-        return done.stdout if done.returncode == 0 else None
+        return _blob(self.folder.resolve(), self.commit, Path(path).as_posix())
 
     def require(self, path: Path | str) -> bytes:
         """Content of a file.
@@ -62,8 +62,8 @@ class Revision:
         return json.loads(self.require(path))
 
     def read_yaml(self, path: Path | str) -> Any:
-        """Content of a YAML file that must be there."""
-        return YAML(typ="safe", pure=True).load(self.require(path).decode())
+        """Content of a YAML file that must be there; the same object each time, so not to be changed."""
+        return _of_yaml(self.require(path))
 
     def hashes(self, *folders: str) -> dict[str, str]:
         """Git's ids of the files under the folders (or of the files named), by path from the project's folder."""
@@ -134,6 +134,19 @@ def git(folder: Path, *arguments: str) -> str:
     if done.returncode:
         raise StageError(f"`git {' '.join(arguments)}` failed: {done.stderr.decode().strip()}")
     return done.stdout.decode()
+
+
+@cache
+def _blob(folder: Path, commit: str, path: str) -> bytes | None:
+    """Content of a file of a commit, which never changes; asked of git once, as most stages share their sources."""
+    done = _git("-C", str(folder), "cat-file", "blob", f"{commit}:./{path}")
+    return done.stdout if done.returncode == 0 else None
+
+
+@cache
+def _of_yaml(content: bytes) -> Any:
+    """What a YAML document says; parsed once, as a `dvc.lock` takes half a second."""
+    return YAML(typ="safe", pure=True).load(content.decode())
 
 
 def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:

@@ -9,7 +9,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from zipfile import BadZipFile
 
-from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.environment import LOCK_FILE, NUMERIC_FILE, NUMERIC_PACKAGES, locked_versions, read_numeric
@@ -111,7 +110,7 @@ def _leads_outside(path: str) -> bool:
 def _lock_findings(revision: Revision, checkout: Path, place: str) -> Iterator[Finding]:
     """The lock against the graph, and against itself."""
     stages = stages_of(revision)
-    graph = YAML(typ="safe", pure=True).load(revision.require(GRAPH).decode())["stages"]
+    graph = revision.read_yaml(GRAPH)["stages"]
     for name in sorted(stages.keys() ^ graph.keys()):
         where = f"in {GRAPH}, not in {LOCK}" if name in graph else f"in {LOCK}, not in {GRAPH}"
         yield Finding("lock", place, f"stage {name}", where)
