@@ -211,34 +211,59 @@ def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pr
 
 
 @pytest.fixture(scope="session")
-def finished(
-    make_project: Callable[[str], Project], tmp_path_factory: pytest.TempPathFactory, worker_id: str
-) -> Project:
-    """A project whose pipeline has run and is committed, made once for all workers. Tests copy it; none changes it."""
+def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[str, Callable[[], Project]], Project]:
+    """Makes a project of a name by a function, once for all workers. Tests copy it; none changes it."""
     own = tmp_path_factory.getbasetemp()
-    link = (own if worker_id == "master" else own.parent) / "finished"
-    with FileLock(f"{link}.lock"):
-        if not link.exists():
-            project = make_project("finished")
-            project.repro()
-            project.commit("Results")
-            link.symlink_to(project.folder)
-    return Project(link.resolve())
+    shared = own if worker_id == "master" else own.parent
+
+    def made(name: str, make: Callable[[], Project]) -> Project:
+        link = shared / name
+        with FileLock(f"{link}.lock"):
+            if not link.exists():
+                link.symlink_to(make().folder)
+        return Project(link.resolve())
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def finished(make_project: Callable[[str], Project], once: Callable[[str, Callable[[], Project]], Project]) -> Project:
+    """A project whose pipeline has run and is committed."""
+
+    def make() -> Project:
+        project = make_project("finished")
+        project.repro()
+        project.commit("Results")
+        return project
+
+    return once("finished", make)
 
 
 @pytest.fixture(scope="session")
 def trained(make_project: Callable[[str], Project]) -> Project:
     """A project of the stages up to training, run and committed. Tests copy it; none changes it."""
     project = make_project("trained")
-    graph = project.folder / "dvc.yaml"
-    yaml = YAML(typ="safe", pure=True)
-    content = yaml.load(graph)
-    stages = {name: content["stages"][name] for name in ("check", "fetch", "preprocess", "train")}
-    with graph.open("w", encoding="utf-8") as handle:
-        yaml.dump({"vars": content["vars"], "stages": stages}, handle)
+    keep_stages(project, "check", "fetch", "preprocess", "train")
     project.repro()
     project.commit("Results")
     return project
+
+
+def keep_stages(project: Project, *names: str) -> None:
+    """Cuts a pipeline, with what is known of its runs and what the others wrote, to some of its stages."""
+    if (project.folder / "dvc.lock").exists():
+        for stage in {*locked_stages(project)} - {*names}:
+            for path in outs_of(project, stage):
+                assert project.run("rm", "-rf", path).returncode == 0
+    yaml = YAML(pure=True)
+    for path in (project.folder / "dvc.yaml", project.folder / "dvc.lock"):
+        if path.exists():
+            content = yaml.load(path)
+            content["stages"] = {name: facts for name, facts in content["stages"].items() if name in names}
+            for key in {"artifacts", "plots"} & set(content):  # of other stages
+                del content[key]
+            with path.open("w", encoding="utf-8") as handle:
+                yaml.dump(content, handle)
 
 
 @pytest.fixture
@@ -361,13 +386,18 @@ def without_results(project: Project, stage: str) -> None:
 
 def outs_of(project: Project, stage: str) -> dict[str, str]:
     """md5 by path of a stage's outputs, as `dvc.lock` lists them."""
-    lock = YAML(typ="safe", pure=True).load(project.folder / "dvc.lock")
-    return {out["path"]: out["md5"] for out in lock["stages"][stage]["outs"]}
+    return {out["path"]: out["md5"] for out in locked_stages(project)[stage]["outs"]}
 
 
 def command_of(project: Project, stage: str) -> list[str]:
     """The command of a stage as `dvc.lock` has it."""
-    return shlex.split(YAML(typ="safe", pure=True).load(project.folder / "dvc.lock")["stages"][stage]["cmd"])
+    return shlex.split(locked_stages(project)[stage]["cmd"])
+
+
+def locked_stages(project: Project) -> dict[str, Any]:
+    """The stages of `dvc.lock`, by name."""
+    stages: dict[str, Any] = YAML(typ="safe", pure=True).load(project.folder / "dvc.lock")["stages"]
+    return stages
 
 
 #: A text that a page must show and not obey; git takes it for the name of a branch, too.
@@ -405,24 +435,31 @@ def sweep_record() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def two_revisions(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The finished project as main, and a branch of a hostile name with other parameters and their results."""
-    project = finished.copy_to(tmp_path_factory.mktemp("two") / "revisions")
-    assert project.run("git", "switch", "-q", "-c", HOSTILE).returncode == 0
-    project.set_params({"train": {"epochs": 4}, "explore": {"seed": 3}})
-    project.repro()
-    (project.folder / "sweeps").mkdir()
-    (project.folder / "sweeps/cut.json").write_text(json.dumps(sweep_record()), encoding="utf-8")
-    project.commit(HOSTILE)
-    return project
+def two_revisions(
+    finished: Project, once: Callable[[str, Callable[[], Project]], Project], tmp_path_factory: pytest.TempPathFactory
+) -> Project:
+    """The finished project as main, and a branch of a hostile name whose parameters make the model better."""
+
+    def make() -> Project:
+        project = finished.copy_to(tmp_path_factory.mktemp("two") / "revisions")
+        assert project.run("git", "switch", "-q", "-c", HOSTILE).returncode == 0
+        project.set_params({"train": {"epochs": 12}, "explore": {"seed": 3}})
+        project.repro()
+        (project.folder / "sweeps").mkdir()
+        (project.folder / "sweeps/cut.json").write_text(json.dumps(sweep_record()), encoding="utf-8")
+        project.commit(HOSTILE)
+        return project
+
+    return once("two_revisions", make)
 
 
 @pytest.fixture(scope="session")
-def pages(two_revisions: Project) -> dict[str, Path]:
+def pages(two_revisions: Project, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The page of the branch alone, and that of the branch beside main."""
+    folder = tmp_path_factory.mktemp("pages")
     sides = {"one": (HOSTILE,), "two": (HOSTILE, "main")}
     for name, revisions in sides.items():
-        command = (sys.executable, "-m", "workflow.report", *revisions, "--output", f"{name}.html")
+        command = (sys.executable, "-m", "workflow.report", *revisions, "--output", str(folder / f"{name}.html"))
         done = two_revisions.run(*command)
         assert done.returncode == 0, done.stderr
-    return {name: two_revisions.folder / f"{name}.html" for name in sides}
+    return {name: folder / f"{name}.html" for name in sides}

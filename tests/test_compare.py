@@ -23,22 +23,16 @@ from workflow.compare import compare, main
 from workflow.revisions import Revision, resolve
 from workflow.verdicts import PRIMARY, UNSEEN, verdicts
 
-BRANCHES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    "trained": {"train": {"epochs": 12}},
-    "crippled": {"train": {"learning_rate": 1e-6}},
-    "neighbours": {"represent": {"neighbours": [5]}},
-}
-
 
 @pytest.fixture(scope="module")
-def branches(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The finished project as main, and branches whose parameters make the model better, worse and no other."""
-    project = finished.copy_to(tmp_path_factory.mktemp("compare") / "branches")
-    for name, changes in BRANCHES.items():
-        assert project.run("git", "switch", "-q", "-c", name, "main").returncode == 0
-        project.set_params(changes)
-        project.repro()
-        project.commit(name)
+def branches(two_revisions: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The finished project as main, and branches whose parameters make the model better, and no other."""
+    project = two_revisions.copy_to(tmp_path_factory.mktemp("compare") / "branches")
+    assert project.run("git", "branch", "trained").returncode == 0
+    assert project.run("git", "switch", "-q", "-c", "neighbours", "main").returncode == 0
+    project.set_params({"represent": {"neighbours": [5]}})
+    project.repro()
+    project.commit("Other neighbours")
     assert project.run("git", "switch", "-q", "main").returncode == 0
     return project
 
@@ -48,7 +42,7 @@ def repository(branches: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """A clone of the branches, without data and without a cache."""
     folder = tmp_path / "clone"
     assert branches.run("git", "clone", "-q", ".", str(folder)).returncode == 0
-    for name in BRANCHES:
+    for name in ("trained", "neighbours"):
         assert branches.run("git", "-C", str(folder), "branch", name, f"origin/{name}").returncode == 0
     monkeypatch.chdir(folder)
     return Project(folder)
@@ -65,7 +59,6 @@ def run(*arguments: str) -> tuple[int, str, str]:
     ("base", "head", "verdict", "status"),
     [
         ("main", "trained", "better", 0),
-        ("main", "crippled", "worse", 1),
         ("trained", "main", "worse", 1),
         ("main", "neighbours", UNSEEN, 0),
     ],
@@ -98,7 +91,10 @@ def test_the_difference_is_that_of_the_committed_means(repository: Project) -> N
 
 def test_what_was_changed_is_listed(repository: Project) -> None:
     found = compare(resolve("main"), resolve("trained")).changes
-    assert found["params"] == [{"name": "train.epochs", "before": 3, "after": 12}]
+    assert found["params"] == [
+        {"name": "explore.seed", "before": 8, "after": 3},
+        {"name": "train.epochs", "before": 3, "after": 12},
+    ]
     assert (found["code"], found["data"]) == ([], [])
     assert {"data/model", "metrics/evaluation.json"} <= set(found["lock"])
     (repository.folder / "vae" / "noise.py").write_text("", encoding="utf-8")

@@ -17,6 +17,7 @@ from conftest import SLICE_PARAMS, TEST, VALIDATION, Project, command_of, outs_o
 IMPORTANCE_SAMPLES = SLICE_PARAMS["evaluate"]["importance_samples"]
 
 
+@pytest.mark.whole  # in the cut the faults do the same: another path
 def test_two_forced_runs_in_different_folders_give_the_same_bytes(
     finished: Project, make_project: Callable[[str], Project]
 ) -> None:

@@ -192,7 +192,7 @@ def test_every_parameter_is_there_and_the_changed_ones_are_marked(
     rows = {row[0].split()[0]: row for table in outlines["two"].tables.values() for row in table if "." in row[0]}
     assert names <= rows.keys()
     assert {name for name in names if "changed" in rows[name][0]} == {"train.epochs", "explore.seed"}
-    assert rows["train.epochs"][1:] == ["3", "4"]
+    assert rows["train.epochs"][1:] == ["3", "12"]
 
 
 def test_the_provenance_is_that_of_the_runs_and_the_lock(outline: Outline, two_revisions: Project) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import WORKFLOWS, Project, run_steps, workflow
+from conftest import WORKFLOWS, Project, keep_stages, run_steps, workflow
 
 from workflow.tolerance import tolerated
 
@@ -68,6 +68,8 @@ def retrain(project: Project, base: str = "main") -> tuple[subprocess.CompletedP
 def test_a_stale_branch_is_retrained_and_judged(
     checkout: Project, changes: Mapping[str, Any], absent: tuple[str, ...], status: int, verdict: str
 ) -> None:
+    keep_stages(checkout, "check", "fetch", "preprocess", "train", "evaluate", "refine", "summarise", "figures")
+    checkout.commit("What is judged")
     switch(checkout, HOSTILE)
     checkout.set_params({"train": changes})
     checkout.commit("Another learning rate")
