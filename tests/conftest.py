@@ -240,13 +240,17 @@ def finished(make_project: Callable[[str], Project], once: Callable[[str, Callab
 
 
 @pytest.fixture(scope="session")
-def trained(make_project: Callable[[str], Project]) -> Project:
-    """A project of the stages up to training, run and committed. Tests copy it; none changes it."""
-    project = make_project("trained")
-    keep_stages(project, "check", "fetch", "preprocess", "train")
-    project.repro()
-    project.commit("Results")
-    return project
+def trained(make_project: Callable[[str], Project], once: Callable[[str, Callable[[], Project]], Project]) -> Project:
+    """A project of the stages up to training, run and committed."""
+
+    def make() -> Project:
+        project = make_project("trained")
+        keep_stages(project, "check", "fetch", "preprocess", "train")
+        project.repro()
+        project.commit("Results")
+        return project
+
+    return once("trained", make)
 
 
 def keep_stages(project: Project, *names: str) -> None:
