@@ -210,9 +210,13 @@ def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pr
     return lambda name: new_project(tmp_path_factory.mktemp("made") / name)
 
 
+#: Makes a project of a name by a function, once for all workers.
+Once = Callable[[str, Callable[[], Project]], Project]
+
+
 @pytest.fixture(scope="session")
-def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[str, Callable[[], Project]], Project]:
-    """Makes a project of a name by a function, once for all workers. Tests copy it; none changes it."""
+def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
+    """Makes the projects that all workers share. Tests copy them; none changes one."""
     own = tmp_path_factory.getbasetemp()
     shared = own if worker_id == "master" else own.parent
 
@@ -227,7 +231,7 @@ def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[
 
 
 @pytest.fixture(scope="session")
-def finished(make_project: Callable[[str], Project], once: Callable[[str, Callable[[], Project]], Project]) -> Project:
+def finished(make_project: Callable[[str], Project], once: Once) -> Project:
     """A project whose pipeline has run and is committed."""
 
     def make() -> Project:
@@ -240,7 +244,7 @@ def finished(make_project: Callable[[str], Project], once: Callable[[str, Callab
 
 
 @pytest.fixture(scope="session")
-def trained(make_project: Callable[[str], Project], once: Callable[[str, Callable[[], Project]], Project]) -> Project:
+def trained(make_project: Callable[[str], Project], once: Once) -> Project:
     """A project of the stages up to training, run and committed."""
 
     def make() -> Project:
@@ -439,9 +443,7 @@ def sweep_record() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def two_revisions(
-    finished: Project, once: Callable[[str, Callable[[], Project]], Project], tmp_path_factory: pytest.TempPathFactory
-) -> Project:
+def two_revisions(finished: Project, once: Once, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The finished project as main, and a branch of a hostile name whose parameters make the model better."""
 
     def make() -> Project:
