@@ -104,7 +104,7 @@ def fitting_seeds(base: Revision, head: Revision) -> tuple[list[dict[str, Any]],
     if weights[0] == weights[1] and weights[0] is not None:
         return [], "these weights, the same in both: what differs is how they are evaluated"
     files = [json.loads(content) for revision in (base, head) if (content := revision.read(SEEDS)) is not None]
-    digests = {_digest(revision) for revision in (base, head) if files}
+    digests = {digest for revision in (base, head) if files and (digest := _digest(revision)) is not None}
     fitting = {file["digest"]: file for file in files if file["digest"] in digests}
     if not fitting:
         what = f"none of the two has a {SEEDS} of its code and parameters" if files else f"there is no {SEEDS}"
