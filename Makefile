@@ -78,7 +78,7 @@ faults: setup-dev ## kill, fill disks, vary the machine, feed hostile input, and
 
 scale-test: setup-dev ## sweeps, seeds and audits on Ray, here and on a cluster of this machine; a quarter of an hour (CUT=1: a part)
 	.venv/bin/python -m pytest -o addopts="--strict-markers --strict-config -q" \
-	    --numprocesses=auto --maxprocesses=2 --dist=loadfile $(if $(CUT),--cut) $(ARGS) tests/scale
+	    $(if $(CUT),--cut --numprocesses=auto --maxprocesses=2 --dist=loadfile) $(ARGS) tests/scale
 
 vulnerabilities: setup-dev ## look up the locked packages in the database of PyPI; needs the internet
 	.venv/bin/pip-audit --strict --require-hashes --disable-pip -r requirements/dev.txt
