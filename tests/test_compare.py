@@ -23,16 +23,22 @@ from workflow.compare import compare, main
 from workflow.revisions import Revision, resolve
 from workflow.verdicts import PRIMARY, UNSEEN, verdicts
 
+BRANCHES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "crippled": {"train": {"learning_rate": 1e-6}},
+    "neighbours": {"represent": {"neighbours": [5]}},
+}
+
 
 @pytest.fixture(scope="module")
 def branches(two_revisions: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The finished project as main, and branches whose parameters make the model better, and no other."""
+    """The finished project as main, and branches whose parameters make the model better, worse and no other."""
     project = two_revisions.copy_to(tmp_path_factory.mktemp("compare") / "branches")
     assert project.run("git", "branch", "trained").returncode == 0
-    assert project.run("git", "switch", "-q", "-c", "neighbours", "main").returncode == 0
-    project.set_params({"represent": {"neighbours": [5]}})
-    project.repro()
-    project.commit("Other neighbours")
+    for name, changes in BRANCHES.items():
+        assert project.run("git", "switch", "-q", "-c", name, "main").returncode == 0
+        project.set_params(changes)
+        project.repro()
+        project.commit(name)
     assert project.run("git", "switch", "-q", "main").returncode == 0
     return project
 
@@ -42,7 +48,7 @@ def repository(branches: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """A clone of the branches, without data and without a cache."""
     folder = tmp_path / "clone"
     assert branches.run("git", "clone", "-q", ".", str(folder)).returncode == 0
-    for name in ("trained", "neighbours"):
+    for name in ("trained", *BRANCHES):
         assert branches.run("git", "-C", str(folder), "branch", name, f"origin/{name}").returncode == 0
     monkeypatch.chdir(folder)
     return Project(folder)
@@ -59,6 +65,7 @@ def run(*arguments: str) -> tuple[int, str, str]:
     ("base", "head", "verdict", "status"),
     [
         ("main", "trained", "better", 0),
+        ("main", "crippled", "worse", 1),
         ("trained", "main", "worse", 1),
         ("main", "neighbours", UNSEEN, 0),
     ],
