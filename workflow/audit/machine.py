@@ -1,5 +1,6 @@
 """What an audit ran on: nothing that names a machine, a person or a place."""
 
+import csv
 import hashlib
 import json
 import os
@@ -8,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from importlib import metadata
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StageError
@@ -31,7 +32,7 @@ _CHOOSING = (
 _OF_XLA = "--xla_cpu_"
 
 #: Files of an installed package that installing writes, which differ from place to place.
-_OF_INSTALLING = ("INSTALLER", "RECORD", "REQUESTED", "direct_url.json")
+_OF_INSTALLING = ("/INSTALLER", "/RECORD", "/REQUESTED", "/direct_url.json")
 
 
 def machine() -> dict[str, Any]:
@@ -75,19 +76,16 @@ def packages() -> dict[str, Mapping[str, str]]:
     """Version of each installed package, and sha256 over the names and hashes of its files, by name."""
     found = {}
     for package in metadata.distributions():
-        lines = sorted(
-            f"{file} {file.hash.value}"
-            for file in package.files or []
-            if file.hash and file.name not in _OF_INSTALLING and not _is_outside(file)
-        )
+        rows = csv.reader((package.read_text("RECORD") or "").splitlines())
+        lines = sorted(f"{file} {digest.partition('=')[2]}" for file, digest, _ in rows if digest and _is_of(file))
         digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
         found[package.metadata["Name"].lower()] = {"version": package.version, "sha256": digest}
     return dict(sorted(found.items()))
 
 
-def _is_outside(file: PurePosixPath) -> bool:
-    """Whether a file is a program, which names the Python that it is installed for, or compiled by it."""
-    return ".." in file.parts or file.suffix == ".pyc"
+def _is_of(file: str) -> bool:
+    """Whether a file is the package's own: programs and some others are written where it is installed."""
+    return not file.startswith("../") and not file.endswith((".pyc", *_OF_INSTALLING))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import altair as alt
@@ -28,6 +29,7 @@ _TOLD = [
 ]
 
 
+@cache
 def chart_library() -> str:
     """The JavaScript that draws the charts, all of it."""
     version = alt.SCHEMA_VERSION.rpartition(".")[0]
