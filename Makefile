@@ -11,7 +11,7 @@ N = 5
 HEAD = workspace
 OUTPUT = report.html
 
-.PHONY: all setup setup-scale setup-dev test lint quick compare report experiment sweep workers seeds audit verify release pull faults scale-test vulnerabilities bench bench-scale portability lock lock-torch clean distclean help
+.PHONY: all setup setup-scale setup-dev test test-more test-whole lint quick compare report experiment sweep workers seeds audit verify release pull faults vulnerabilities bench bench-tests bench-scale portability lock lock-torch clean distclean help
 .NOTPARALLEL:
 
 all: setup ## run what has changed, print the test metrics (also plain `make`; PYTHON=/a/python names a Python)
@@ -27,8 +27,14 @@ setup-scale: ## bring .venv to the lock of what `make sweep`, `workers`, `seeds`
 setup-dev: ## bring .venv to the lock of what `make test` and `make lint` need
 	@sh workflow/setup.sh dev
 
-test: setup-dev ## run the tests; half an hour to an hour (CUT=1: a part; ARGS="-k setup -x" goes to pytest)
-	.venv/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(if $(CUT),--cut) $(ARGS)
+test: setup-dev ## run the tests, five to ten minutes (ARGS="-k setup -x" goes to pytest)
+	@.venv/bin/python -m bench.tests test $(ARGS)
+
+test-more: setup-dev ## run what CI adds to these: kills, full disks, hostile input, sweeps on Ray and on a cluster
+	@.venv/bin/python -m bench.tests more $(ARGS)
+
+test-whole: setup-dev ## run all tests there are, also what is too long for CI, under an hour
+	@.venv/bin/python -m bench.tests whole $(ARGS)
 
 lint: setup-dev ## check style (ruff), types (mypy) and workflow files (actionlint, zizmor)
 	.venv/bin/ruff check .
@@ -72,13 +78,8 @@ release: setup ## check that everything is in date, pack what DVC holds, tag the
 pull: setup ## fill DVC's cache from the pack of a release instead of training: FROM=path-or-url
 	@.venv/bin/python -m workflow.pull "$(FROM)"
 
-faults: setup-dev ## kill, fill disks, vary the machine, feed hostile input, and count; half an hour (CUT=1: a part)
-	.venv/bin/python -m pytest -o addopts="--strict-markers --strict-config -q" -p tests.faults.counting \
-	    --numprocesses=auto --maxprocesses=4 --dist=worksteal $(if $(CUT),--cut) $(ARGS) tests/faults
-
-scale-test: setup-dev ## sweeps, seeds and audits on Ray, here and on a cluster of this machine; a quarter of an hour (CUT=1: a part)
-	.venv/bin/python -m pytest -o addopts="--strict-markers --strict-config -q" \
-	    $(if $(CUT),--cut --numprocesses=auto --maxprocesses=2 --dist=loadfile) $(ARGS) tests/scale
+faults: setup-dev ## kill, fill disks, vary the machine, feed hostile input, and count: bench/faults.md
+	.venv/bin/python -m pytest -p tests.faults.counting --whole --numprocesses=auto --maxprocesses=4 --dist=worksteal $(ARGS) tests/faults
 
 vulnerabilities: setup-dev ## look up the locked packages in the database of PyPI; needs the internet
 	.venv/bin/pip-audit --strict --require-hashes --disable-pip -r requirements/dev.txt
@@ -93,6 +94,9 @@ bench: setup ## time training beside the textbook's, 20 minutes (FULL=1 repeats 
 	    cp requirements/torch.txt .venv-torch/installed.txt; \
 	fi
 	@.venv/bin/python -m bench $(if $(FULL),--full)
+
+bench-tests: setup-dev ## time .ci/run in a clone, and write bench/tests.json
+	@.venv/bin/python -m bench.tests
 
 bench-scale: setup-scale ## time a sweep on one and two workers against its trials by hand, a quarter of an hour; after make
 	@.venv/bin/python -m bench.scaling

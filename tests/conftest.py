@@ -6,8 +6,10 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -59,21 +61,33 @@ SLICE_PARAMS: Mapping[str, Mapping[str, Any]] = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds the option that leaves out what only a whole run tries."""
-    parser.addoption("--cut", action="store_true", help="leave out what is marked `whole`")
+    """Adds the option that takes in what only a whole run tries."""
+    parser.addoption("--whole", action="store_true", help="also run what is marked `whole`")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Makes the mark known."""
-    config.addinivalue_line("markers", "whole: tried by a whole run only, not by a cut")
+    """Makes the mark known, and a place for the server that stages are forked from."""
+    config.addinivalue_line("markers", "whole: tried by `make test-whole` only, which takes long")
+    if "PYTEST_FORKS" not in os.environ:  # in the first process, so that all that come from it share the server
+        folder = Path(tempfile.mkdtemp(prefix="fashion-vae-"))
+        os.environ["PYTEST_FORKS"] = str(folder)
+        os.mkfifo(folder / "alive")
+        os.open(folder / "alive", os.O_RDWR)  # the server ends with this process, the only one that could write
+        config.add_cleanup(lambda: shutil.rmtree(folder))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what only a whole run tries, where a cut is asked for."""
-    if config.getoption("--cut"):
+    """Leaves out what only a whole run tries, unless that was asked for, and puts the rest in order.
+
+    One worker makes the project whose pipeline has run, while the others try what needs none.
+    """
+    if not config.getoption("--whole"):
         kept = [item for item in items if item.get_closest_marker("whole") is None]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
+    waiting = {item.path for item in items if {"finished", "trained"} & {*getattr(item, "fixturenames", ())}}
+    first = {"test_end_to_end.py": 0, "test_report_browser.py": 3}  # the last needs what the report's tests have made
+    items.sort(key=lambda item: first.get(item.path.name, 2 if item.path in waiting else 1))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -92,6 +106,32 @@ def as_committed(*paths: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(bool(differs), reason=f"not as committed: {' '.join(differs.split())}")
 
 
+#: Variables of what tests run in projects.
+ENVIRONMENT: Mapping[str, str] = {"PYTHONDONTWRITEBYTECODE": "1", "DVC_NO_ANALYTICS": "1"}
+
+
+@cache
+def forking_programs() -> str:
+    """A folder with a `python` and a `dvc` that fork the server of `tests/fork/`, which is started unless it runs."""
+    folder = Path(os.environ["PYTEST_FORKS"])
+    fork, socket, python = ROOT / "tests/fork", folder / "socket", folder / "bin/python"
+    with FileLock(folder / "lock"):
+        if not python.exists():
+            command = [sys.executable, str(fork / "server.py"), str(socket), str(python)]
+            with (folder / "alive").open("rb") as alive, (folder / "log").open("wb") as log:
+                server = subprocess.Popen(
+                    command, env={**os.environ, **ENVIRONMENT}, stdin=alive, stdout=subprocess.PIPE, stderr=log
+                )
+            assert server.stdout is not None
+            assert server.stdout.readline() == b"ready\n", (folder / "log").read_text()
+            python.parent.mkdir()
+            words = shlex.join([sys.executable, "-I", "-S", str(fork / "client.py"), str(socket)])
+            for program, more in ((python.with_name("dvc"), " -m dvc"), (python, "")):
+                program.write_text(f'#!/bin/sh\nexec {words}{more} "$@"\n', encoding="utf-8")
+                program.chmod(0o755)
+    return str(python.parent)
+
+
 @dataclass(frozen=True)
 class Project:
     """A project in a folder of its own, in git, with its own DVC cache."""
@@ -104,10 +144,10 @@ class Project:
             command, cwd=self.folder, env=self.environment(env), capture_output=True, text=True, check=False
         )
 
-    def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Environment of the commands."""
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return {**os.environ, "PATH": path, "PYTHONDONTWRITEBYTECODE": "1", "DVC_NO_ANALYTICS": "1", **(more or {})}
+    def environment(self, more: Mapping[str, str] | None = None, *, forks: bool = True) -> dict[str, str]:
+        """Environment of the commands; with `forks`, `python` is a fork of one that has imported the libraries."""
+        folders = [*([forking_programs()] if forks else []), str(Path(sys.executable).parent), os.environ["PATH"]]
+        return {**os.environ, **ENVIRONMENT, "PATH": os.pathsep.join(folders), **(more or {})}
 
     def repro(self, *arguments: str, env: Mapping[str, str] | None = None) -> str:
         """Runs `dvc repro`, which has to succeed; what it said."""
@@ -261,8 +301,7 @@ def keep_stages(project: Project, *names: str) -> None:
     """Cuts a pipeline, with what is known of its runs and what the others wrote, to some of its stages."""
     if (project.folder / "dvc.lock").exists():
         for stage in {*locked_stages(project)} - {*names}:
-            for path in outs_of(project, stage):
-                assert project.run("rm", "-rf", path).returncode == 0
+            remove(project, *outs_of(project, stage))
     yaml = YAML(pure=True)
     for path in (project.folder / "dvc.yaml", project.folder / "dvc.lock"):
         if path.exists():
@@ -313,7 +352,8 @@ def checkout(project: Project) -> Project:
     """The finished project as a checkout whose set-up is done."""
     python = project.folder / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n', encoding="utf-8")
+    forking = shlex.quote(f"{forking_programs()}/python")
+    python.write_text(f'#!/bin/sh\nexec {forking} "$@"\n', encoding="utf-8")
     python.chmod(0o755)
     return project
 
@@ -379,6 +419,13 @@ def killer(tmp_path: Path) -> Callable[..., dict[str, str]]:
     return environment
 
 
+def remove(project: Project, *paths: str) -> None:
+    """Removes files and folders of a project, if they are there."""
+    for path in paths:
+        target = project.folder / path
+        shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+
+
 def without_results(project: Project, stage: str) -> None:
     """Forgets that `stage` ran: its outputs go, and what DVC would bring them back from."""
     objects = project.folder / ".dvc/cache/files/md5"
@@ -388,7 +435,7 @@ def without_results(project: Project, stage: str) -> None:
         entries = json.loads(listing.read_bytes()) if kept else []
         for name in (md5, *(entry["md5"] for entry in entries)):
             (objects / name[:2] / name[2:]).unlink(missing_ok=True)
-        assert project.run("rm", "-rf", path).returncode == 0
+        remove(project, path)
     shutil.rmtree(project.folder / ".dvc/cache/runs")
 
 
@@ -450,6 +497,7 @@ def two_revisions(finished: Project, once: Once, tmp_path_factory: pytest.TempPa
         project = finished.copy_to(tmp_path_factory.mktemp("two") / "revisions")
         assert project.run("git", "switch", "-q", "-c", HOSTILE).returncode == 0
         project.set_params({"train": {"epochs": 12}, "explore": {"seed": 3}})
+        (project.folder / "dvc.lock").unlink()  # DVC writes it anew after each stage: a short one takes less time
         project.repro()
         (project.folder / "sweeps").mkdir()
         (project.folder / "sweeps/cut.json").write_text(json.dumps(sweep_record()), encoding="utf-8")
@@ -465,7 +513,7 @@ def pages(two_revisions: Project, tmp_path_factory: pytest.TempPathFactory) -> d
     folder = tmp_path_factory.mktemp("pages")
     sides = {"one": (HOSTILE,), "two": (HOSTILE, "main")}
     for name, revisions in sides.items():
-        command = (sys.executable, "-m", "workflow.report", *revisions, "--output", str(folder / f"{name}.html"))
+        command = ("python", "-m", "workflow.report", *revisions, "--output", str(folder / f"{name}.html"))
         done = two_revisions.run(*command)
         assert done.returncode == 0, done.stderr
     return {name: folder / f"{name}.html" for name in sides}

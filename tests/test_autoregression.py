@@ -158,7 +158,7 @@ def test_a_binary_target_is_scored_as_it_is() -> None:
     np.testing.assert_allclose(found, np.tile(expected, (3, 1)), rtol=1e-4)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [pytest.param(False, marks=pytest.mark.whole), True])
 def test_the_likelihood_meets_numerical_integration_over_one_latent(jit_compile: bool) -> None:
     """With the prior for q(z|x), and the latent's influence small, the weights have little spread."""
     keras.utils.set_random_seed(0)

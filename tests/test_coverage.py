@@ -2,16 +2,24 @@
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn import config_context
+from threadpoolctl import threadpool_limits
 
 from vae.coverage import Closeness, closeness, principal_components, project
 
 Array = NDArray[np.float64]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """More would wait for one another where other tests work at the same time."""
+    with threadpool_limits(1):
+        yield
 
 
 def all_pairs(real: Array, samples: Array, neighbours: int) -> tuple[list[int], list[int]]:

@@ -7,17 +7,58 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SLICE_PARAMS, TEST, VALIDATION, Project, command_of, outs_of, without_results
+from conftest import (
+    SLICE_PARAMS,
+    TEST,
+    VALIDATION,
+    Project,
+    command_of,
+    keep_stages,
+    locked_stages,
+    outs_of,
+    remove,
+    without_results,
+)
 
 IMPORTANCE_SAMPLES = SLICE_PARAMS["evaluate"]["importance_samples"]
 
 
-@pytest.mark.whole  # in the cut the faults do the same: another path
+@pytest.fixture
+def training(project: Project) -> Project:
+    """A finished project that ends with training."""
+    keep_stages(project, "check", "fetch", "preprocess", "train")
+    project.commit("Up to training")
+    return project
+
+
+def test_every_stage_runs_once(finished: Project) -> None:
+    """What makes the project that other tests copy: one whole run of the real DVC."""
+    stages = locked_stages(finished)
+    assert len(stages) == 15
+    for name in stages:
+        record = json.loads((finished.folder / f"runs/{name}.json").read_text(encoding="utf-8"))
+        assert record["stage"] == name
+    assert finished.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_a_fork_ends_with_the_bytes_of_a_fresh_process(training: Project) -> None:
+    """Tests start stages as forks of a Python that has imported the libraries: `tests/fork/server.py`."""
+    before = training.tracked_results()
+    without_results(training, "train")
+    environment = training.environment(forks=False)
+    command = [sys.executable, *command_of(training, "train")[1:]]
+    done = subprocess.run(command, cwd=training.folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert training.tracked_results() == before  # provenance has the sha256 of the weights
+
+
+@pytest.mark.whole  # among the faults is the same in another folder
 def test_two_forced_runs_in_different_folders_give_the_same_bytes(
     finished: Project, make_project: Callable[[str], Project]
 ) -> None:
@@ -75,16 +116,14 @@ def test_a_second_repro_does_nothing(project: Project) -> None:
     assert "Data and pipelines are up to date." in project.repro()
 
 
-def test_a_parameter_changed_and_changed_back_does_not_train_again(project: Project) -> None:
-    before = project.tracked_results()
-    project.set_params({"train": {"learning_rate": 0.002}})
-    project.repro("summarise")
-    assert project.tracked_results() != before
-    project.set_params({"train": {"learning_rate": 0.001}})
-    said = project.repro()
-    for stage in ("train", "evaluate", "figures"):
-        assert f"Stage '{stage}' is cached - skipping run" in said or f"Stage '{stage}' didn't change" in said
-    assert project.tracked_results() == before
+def test_a_parameter_changed_and_changed_back_does_not_train_again(training: Project) -> None:
+    before = training.tracked_results()
+    training.set_params({"train": {"learning_rate": 0.002}})
+    training.repro()
+    assert training.tracked_results() != before
+    training.set_params({"train": {"learning_rate": 0.001}})
+    assert "Stage 'train' is cached - skipping run" in training.repro()
+    assert training.tracked_results() == before
 
 
 @pytest.mark.parametrize(
@@ -102,17 +141,17 @@ def test_a_parameter_changed_and_changed_back_does_not_train_again(project: Proj
     ],
 )
 def test_a_killed_training_resumes_with_the_same_bytes(
-    project: Project, killer: Callable[..., dict[str, str]], path: str, number: int, when: str
+    training: Project, killer: Callable[..., dict[str, str]], path: str, number: int, when: str
 ) -> None:
-    before = project.tracked_results()
-    files = project.files()
-    without_results(project, "train")
-    killed = project.run("dvc", "repro", "train", env=killer("train", path, number, when))
+    before = training.tracked_results()
+    files = training.files()
+    without_results(training, "train")
+    killed = training.run("dvc", "repro", "train", env=killer("train", path, number, when))
     assert killed.returncode != 0
-    said = project.repro()
+    said = training.repro()
     assert ("resumes after epoch" in said) == ((number, when) != (1, "before") or path != ".npz")
-    assert project.tracked_results() == before
-    assert project.files() == files
+    assert training.tracked_results() == before
+    assert training.files() == files
 
 
 # 4 parts of the validation images, then 4 of the test images
@@ -154,36 +193,42 @@ def test_a_parameter_runs_its_own_stage_and_what_follows(
     assert ran - {"check"} == stages
 
 
-@pytest.mark.parametrize("shell", ["/bin/sh", pytest.param("/bin/bash", marks=pytest.mark.whole)])
+@pytest.mark.whole
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
 def test_a_killed_dvc_leaves_no_orphan_and_the_next_run_ends_with_the_same_bytes(
-    project: Project, killer: Callable[..., dict[str, str]], shell: str
+    training: Project, killer: Callable[..., dict[str, str]], shell: str
 ) -> None:
-    before = project.tracked_results()
-    without_results(project, "train")
-    environment = project.environment({**killer("train", ".npz", 2, "after", "dvc"), "SHELL": shell})
+    before = training.tracked_results()
+    without_results(training, "train")
+    environment = training.environment({**killer("train", ".npz", 2, "after", "dvc"), "SHELL": shell})
     child = subprocess.Popen(
-        ["dvc", "repro", "train"], cwd=project.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ["dvc", "repro", "train"],
+        cwd=training.folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     said = child.communicate(timeout=120)[0]  # ends when the stage, which holds the pipe, has ended too
     assert child.returncode == -signal.SIGKILL, said
-    assert "resumes after epoch 2" in project.repro()
-    assert project.tracked_results() == before
+    assert "resumes after epoch 2" in training.repro()
+    assert training.tracked_results() == before
 
 
-def test_a_forced_run_after_a_finished_one_trains_every_epoch(project: Project) -> None:
-    said = project.repro("--force", "--single-item", "train")
+@pytest.mark.whole
+def test_a_forced_run_after_a_finished_one_trains_every_epoch(training: Project) -> None:
+    said = training.repro("--force", "--single-item", "train")
     assert "resumes" not in said
-    assert not list((project.folder / "state").glob("*.npz"))
+    assert not list((training.folder / "state").glob("*.npz"))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"train": {"betta": 1.0}}, "train.betta = 1.0 is unknown"),  # by the sections themselves
-        ({"model": {"architecture": "nonsense"}}, "model.architecture = 'nonsense'"),  # by the stage
         *(
             pytest.param(*case, marks=pytest.mark.whole)
             for case in (
+                ({"model": {"architecture": "nonsense"}}, "model.architecture = 'nonsense'"),  # by the stage
                 ({"train": {"beta": -1.0}}, "train.beta = -1.0"),
                 ({"train": {"epochs": True}}, "train.epochs = True"),
                 ({"model": {"latent_dim": 0}}, "model.latent_dim = 0"),
@@ -200,17 +245,17 @@ def test_a_forced_run_after_a_finished_one_trains_every_epoch(project: Project) 
     ],
 )
 def test_a_bad_parameter_is_refused_and_removes_nothing(
-    project: Project, changes: dict[str, dict[str, object]], message: str
+    training: Project, changes: dict[str, dict[str, object]], message: str
 ) -> None:
-    results, files = project.tracked_results(), project.files()
-    project.set_params(changes)
-    done = project.run("dvc", "repro")
+    results, files = training.tracked_results(), training.files()
+    training.set_params(changes)
+    done = training.run("dvc", "repro")
     assert done.returncode != 0
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     check = {"data/checked.txt", "metrics/provenance/check.json"}
-    assert project.files() | check == files
-    after = project.tracked_results()
+    assert training.files() | check == files
+    after = training.tracked_results()
     assert {path for path in results if results[path] != after.get(path)} <= check
 
 
@@ -244,10 +289,12 @@ def test_a_missing_input_is_refused_by_name(project: Project) -> None:
     assert "data/prepared/train/images.npy is missing" in done.stderr
 
 
-@pytest.mark.parametrize("stage", ["preprocess", "train", "evaluate", "figures"])
+@pytest.mark.parametrize(
+    "stage",
+    ["preprocess", "train", *(pytest.param(stage, marks=pytest.mark.whole) for stage in ("evaluate", "figures"))],
+)
 def test_a_write_that_fails_ends_with_a_sentence_and_no_half_file(project: Project, stage: str) -> None:
-    for path in outs_of(project, stage):
-        assert project.run("rm", "-rf", path).returncode == 0
+    remove(project, *outs_of(project, stage))
     before = project.files()
     limit = 20_000  # bytes a file may have: less than an array, a figure or the state of training
 
@@ -257,7 +304,7 @@ def test_a_write_that_fails_ends_with_a_sentence_and_no_half_file(project: Proje
     done = subprocess.run(
         command_of(project, stage),
         cwd=project.folder,
-        env=project.environment(),
+        env=project.environment(forks=False),  # a fork has the server's limits
         capture_output=True,
         text=True,
         check=False,
@@ -271,26 +318,25 @@ def test_a_write_that_fails_ends_with_a_sentence_and_no_half_file(project: Proje
     assert project.files() - kept == before
 
 
-def test_a_loss_that_is_not_finite_is_named_by_term_and_step(project: Project) -> None:
-    textbook = (project.folder / "vae/architectures/textbook.py").read_text()
+def test_a_loss_that_is_not_finite_is_named_by_term_and_step(training: Project) -> None:
+    textbook = (training.folder / "vae/architectures/textbook.py").read_text()
     wild = textbook.replace('name="log_var"', 'name="log_var", bias_initializer=keras.initializers.Constant(100)')
     assert wild != textbook
-    (project.folder / "vae/architectures/wild.py").write_text(wild)
-    project.set_params({"model": {"architecture": "wild"}})
-    done = project.run("dvc", "repro", "train")
+    (training.folder / "vae/architectures/wild.py").write_text(wild)
+    training.set_params({"model": {"architecture": "wild"}})
+    done = training.run("dvc", "repro", "train")
     assert done.returncode != 0
     assert "the KL divergence became inf at step 1 of epoch 1" in done.stderr
     assert "git restore dvc.lock metrics && dvc checkout" in done.stderr
     assert "Traceback" not in done.stderr
-    assert not [path for path in project.files() if path.endswith(".partial")]
-    assert not {"data/model", "metrics/train.json", "metrics/history.csv"} & project.files()
+    assert not [path for path in training.files() if path.endswith(".partial")]
+    assert not {"data/model", "metrics/train.json", "metrics/history.csv"} & training.files()
 
 
 def test_the_command_that_restores_committed_results_does(project: Project) -> None:
     before, files = project.tracked_results(), project.files()
     for stage in ("train", "evaluate", "summarise", "figures"):
-        for path in outs_of(project, stage):
-            assert project.run("rm", "-rf", path).returncode == 0
+        remove(project, *outs_of(project, stage))
     assert project.run("sh", "-c", "git restore dvc.lock metrics && dvc checkout").returncode == 0
     assert (project.tracked_results(), project.files()) == (before, files)
 
@@ -298,13 +344,18 @@ def test_the_command_that_restores_committed_results_does(project: Project) -> N
 @pytest.mark.parametrize(
     "command",
     [
-        ("dvc", "metrics", "show"),
         ("dvc", "metrics", "diff", "--md"),
-        ("dvc", "params", "diff"),
-        ("dvc", "plots", "show"),
         ("dvc", "plots", "diff"),
         ("dvc", "exp", "show"),
-        ("dvc", "dag"),
+        *(
+            pytest.param(command, marks=pytest.mark.whole)
+            for command in (
+                ("dvc", "metrics", "show"),
+                ("dvc", "params", "diff"),
+                ("dvc", "plots", "show"),
+                ("dvc", "dag"),
+            )
+        ),
     ],
 )
 def test_dvc_compares_in_a_clone_without_a_remote(finished: Project, tmp_path: Path, command: tuple[str, ...]) -> None:
@@ -395,19 +446,21 @@ def test_training_learns_and_the_history_says_so(finished: Project) -> None:
     assert rows[-1]["validation_reconstruction"] > floors["validation"]
 
 
-def test_the_stratified_split_keeps_the_published_test_draw(project: Project) -> None:
-    published = (project.folder / "data/prepared/test/binarised.npy").read_bytes()
-    validation = (project.folder / "data/prepared/validation/binarised.npy").read_bytes()
-    project.set_params({"preprocess": {"split": "stratified"}})
-    project.repro("preprocess")
-    assert (project.folder / "data/prepared/test/binarised.npy").read_bytes() == published
-    assert (project.folder / "data/prepared/validation/binarised.npy").read_bytes() != validation
+@pytest.mark.whole
+def test_the_stratified_split_keeps_the_published_test_draw(training: Project) -> None:
+    published = (training.folder / "data/prepared/test/binarised.npy").read_bytes()
+    validation = (training.folder / "data/prepared/validation/binarised.npy").read_bytes()
+    training.set_params({"preprocess": {"split": "stratified"}})
+    training.repro("preprocess")
+    assert (training.folder / "data/prepared/test/binarised.npy").read_bytes() == published
+    assert (training.folder / "data/prepared/validation/binarised.npy").read_bytes() != validation
 
 
-def test_another_numpy_does_not_pass_as_the_published_draw(project: Project) -> None:
-    facts = project.folder / "vae/fashion_mnist.py"
+@pytest.mark.whole
+def test_another_numpy_does_not_pass_as_the_published_draw(training: Project) -> None:
+    facts = training.folder / "vae/fashion_mnist.py"
     facts.write_text(facts.read_text() + "PUBLISHED_TEST_ONES += 1\n")
-    done = project.run("dvc", "repro", "preprocess")
+    done = training.run("dvc", "repro", "preprocess")
     assert done.returncode != 0
     assert "this numpy does not draw the published images" in done.stderr
 

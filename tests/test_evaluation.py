@@ -228,7 +228,7 @@ def refined_posterior(vae: VAE, images: Array) -> Posterior:
     return Posterior(mean.astype(np.float32), np.log(3 * variance).astype(np.float32))
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [pytest.param(False, marks=pytest.mark.whole), True])
 def test_the_likelihood_meets_numerical_integration_over_the_latent_plane(jit_compile: bool) -> None:
     vae = two_latents()
     images = drawn_images(vae, 50)
@@ -256,7 +256,8 @@ def test_the_bound_tightens_with_the_draws() -> None:
     images = drawn_images(vae, 200)
     posterior = Posterior(*(np.full((200, 2), value, np.float32) for value in (0, 0)))
     draws = (1, 3, 10, 100, 1000)
-    means = [Evaluator(vae, 50).likelihood(images, posterior, seed=1, samples=k).nll.mean() for k in draws]
+    evaluator = Evaluator(vae, 50)
+    means = [evaluator.likelihood(images, posterior, seed=1, samples=k).nll.mean() for k in draws]
     assert all(earlier > later for earlier, later in pairwise(means))
     assert means[-1] > integrated_nll(vae, images).mean() - 0.05
 
@@ -265,7 +266,8 @@ def test_the_error_over_draws_is_the_spread_over_seeds() -> None:
     vae = two_latents()
     images = drawn_images(vae, 8)
     posterior = refined_posterior(vae, images)
-    found = [Evaluator(vae, 8).likelihood(images, posterior, seed=seed, samples=100) for seed in range(25)]
+    evaluator = Evaluator(vae, 8)
+    found = [evaluator.likelihood(images, posterior, seed=seed, samples=100) for seed in range(25)]
     spread = np.std([likelihood.nll for likelihood in found], axis=0)
     stated = np.mean([likelihood.monte_carlo_error for likelihood in found], axis=0)
     np.testing.assert_allclose(stated, spread, rtol=0.6)
@@ -285,7 +287,9 @@ def test_the_likelihood_of_a_split_does_not_depend_on_how_it_is_called(monkeypat
     assert first.samples == second.samples == 50
 
 
-@pytest.mark.parametrize(("batch_size", "workers"), [(1, 1), (500, 2), (70, 3)])
+@pytest.mark.parametrize(
+    ("batch_size", "workers"), [*(pytest.param(*pair, marks=pytest.mark.whole) for pair in ((1, 1), (500, 2))), (70, 3)]
+)
 def test_neither_the_batch_size_nor_the_workers_change_a_byte_of_the_likelihood(batch_size: int, workers: int) -> None:
     vae = two_latents()
     images = drawn_images(vae, 120)  # more than two of the parts that are done at a time

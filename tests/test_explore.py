@@ -2,8 +2,6 @@
 
 import base64
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +57,9 @@ def explored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, VAE]:
         variable.assign(variable * 3)
     save_weights(vae, folder / "weights")
     for name in ("once", "again"):
-        command = [sys.executable, "-c", RUN, json.dumps([MODEL, EXPLORE, THREADS])]
-        subprocess.run([*command, *(str(folder / part) for part in ("data", "weights", name))], cwd=ROOT, check=True)
+        command = ("python", "-c", RUN, json.dumps([MODEL, EXPLORE, THREADS]))
+        done = Project(ROOT).run(*command, *(str(folder / part) for part in ("data", "weights", name)))
+        assert done.returncode == 0, done.stderr
     return folder, vae
 
 
@@ -166,6 +165,7 @@ def test_the_stage_writes_the_real_images_their_places_and_means(finished: Proje
     assert Image.open(folder / "grid.png").size == (3 * 28, 3 * 28)
 
 
+@pytest.mark.whole
 def test_only_what_shows_it_runs_again_with_another_choice(project: Project) -> None:
     before = {p.name: p.read_bytes() for p in (project.folder / "metrics" / "explorer").iterdir()}
     project.set_params({"explore": {"seed": 9}})

@@ -41,7 +41,7 @@ print("LOADED", *sorted(name for name in installed if not name.startswith("_")))
 
 
 def run(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return project.run("python", "-c", f"{BARRED} sys.exit(main({json.dumps(arguments)}))")
+    return project.run(sys.executable, "-c", f"{BARRED} sys.exit(main({json.dumps(arguments)}))")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def of_whole(whole: VAE, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_onnx_runtime_numpy_and_pillow_are_enough(handed_over: Project) -> None:
-    done = handed_over.run("python", "-c", LOADED)
+    done = handed_over.run(sys.executable, "-c", LOADED)  # no fork, which has loaded them all
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "LOADED PIL numpy onnxruntime"
     assert done.stderr == ""

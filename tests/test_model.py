@@ -1,8 +1,6 @@
 """The networks: shapes, numbers of weights by hand, widths that are refused, and the threads they run on."""
 
 import math
-import subprocess
-import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from conftest import ROOT, Project
 from numpy.typing import NDArray
 
 from vae import architectures
@@ -17,8 +16,6 @@ from vae.architectures import gated_dense, textbook
 from vae.model import VAE, architecture_names, build_vae
 
 Array = NDArray[np.float32]
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +164,7 @@ except RuntimeError as error:
 
 
 def test_threads_are_fixed_before_the_first_operation_and_changing_them_later_is_refused() -> None:
-    done = subprocess.run([sys.executable, "-c", FIX_THREADS], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = Project(ROOT).run("python", "-c", FIX_THREADS)
     threads, determinism, change = done.stdout.splitlines()
     assert threads == "1 3"
     assert "determinism" in determinism

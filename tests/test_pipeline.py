@@ -11,21 +11,25 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
-from conftest import ROOT, as_committed
+from conftest import ROOT, Project, as_committed
 from ruamel.yaml import YAML
 
 GRAPH: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
 PARAMS: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
 STAGES: dict[str, Any] = GRAPH["stages"]
 
-#: Imports a stage in a fresh process and prints the project files that were loaded.
+#: Imports the modules of each stage that it is given, of the project anew for each, and prints the files they load.
 LOADED = """
 import importlib, json, os, sys
-importlib.import_module("stages.__main__")
-for name in sys.argv[1:]:
-    importlib.import_module(name)
-files = [module.__file__ for module in list(sys.modules.values()) if getattr(module, "__file__", None)]
-print("LOADED" + json.dumps([os.path.relpath(file) for file in files if file.startswith(os.getcwd() + os.sep)]))
+loaded = {}
+for stage, modules in json.loads(sys.argv[1]).items():
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("pipeline", "stages", "vae")]:
+        del sys.modules[name]
+    for name in ["stages.__main__", f"stages.{stage}", *modules]:
+        importlib.import_module(name)
+    files = [module.__file__ for module in list(sys.modules.values()) if getattr(module, "__file__", None)]
+    loaded[stage] = [os.path.relpath(file) for file in files if file.startswith(os.getcwd() + os.sep)]
+print("LOADED" + json.dumps(loaded))
 """
 
 
@@ -62,18 +66,17 @@ def test_stages_are_the_modules() -> None:
     assert modules == set(STAGES)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_source_deps_are_the_modules_a_fresh_process_loads(stage: str) -> None:
+def test_source_deps_are_the_modules_that_a_stage_loads() -> None:
     packages = {"vae.architectures": PARAMS["model"]["architecture"], "vae.priors": PARAMS["model"]["prior"]}
     folders = {package: ROOT / package.replace(".", "/") for package in packages}
     every = [f"{package}.{path.stem}" for package, folder in folders.items() for path in folder.glob("[a-z]*.py")]
     chosen = [".".join(module) for module in packages.items()]
-    named = every if stage == "check" else chosen if "model" in STAGES[stage].get("params", []) else []
-    command = [sys.executable, "-c", LOADED, f"stages.{stage}", *named]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    loaded = json.loads(done.stdout.rpartition("LOADED")[2])
-    declared = {substituted(dep) for dep in STAGES[stage]["deps"] if dep.endswith(".py")}
-    assert declared == {path for path in loaded if not path.startswith(".venv")}
+    named = {stage: chosen if "model" in facts.get("params", []) else [] for stage, facts in STAGES.items()}
+    done = Project(ROOT).run("python", "-c", LOADED, json.dumps({**named, "check": every}))
+    assert done.returncode == 0, done.stderr
+    for stage, files in json.loads(done.stdout.rpartition("LOADED")[2]).items():
+        declared = {substituted(dep) for dep in STAGES[stage]["deps"] if dep.endswith(".py")}
+        assert declared == {path for path in files if not path.startswith((".venv", "tests"))}, stage
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -158,6 +158,7 @@ print(hashlib.sha256(b"".join(array.tobytes() for array in found)).hexdigest())
 
 
 @pytest.mark.skipif(not instruction_set().startswith("x86_64 avx512"), reason="needs a processor with AVX-512")
+@pytest.mark.whole
 def test_held_kernels_give_bytes_that_no_instruction_set_of_the_environment_changes() -> None:
     """In processes of their own: libraries choose kernels when they are loaded."""
     plain = {name: value for name, value in os.environ.items() if name not in KERNELS["avx2"]}

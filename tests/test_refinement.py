@@ -97,7 +97,10 @@ def elbos(vae: VAE, images: Array, posterior: Posterior) -> tuple[Exact, Exact]:
     return draws.mean(axis=0), draws.std(axis=0) / np.sqrt(1000)
 
 
-@pytest.mark.parametrize(("learned_prior", "jit_compile"), [(False, False), (False, True), (True, True)])
+@pytest.mark.parametrize(
+    ("learned_prior", "jit_compile"),
+    [*(pytest.param(*pair, marks=pytest.mark.whole) for pair in ((False, False), (False, True))), (True, True)],
+)
 def test_a_poor_posterior_becomes_the_best_diagonal_gaussian(learned_prior: bool, jit_compile: bool) -> None:
     vae = linear_gaussian(learned_prior)
     images, poor = drawn_images(vae), poor_posterior()

@@ -4,7 +4,6 @@ import gzip
 import http.server
 import io
 import json
-import sys
 import tarfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -13,13 +12,13 @@ from hashlib import md5, sha256
 from pathlib import Path
 
 import pytest
-from conftest import Project
+from conftest import Project, remove
 
 VERSION = "1.2.3"
 
 
 def run(project: Project, command: str, *arguments: str) -> tuple[int, str]:
-    done = project.run(sys.executable, "-m", f"workflow.{command}", *arguments)
+    done = project.run("python", "-m", f"workflow.{command}", *arguments)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -89,14 +88,14 @@ def test_equal_outputs_give_equal_packs(released: Project, pack: Path, tmp_path:
     assert (project.folder / "releases" / pack.name).read_bytes() == before
 
 
-@pytest.mark.parametrize("kind", ["path", "http"])
+@pytest.mark.parametrize("kind", ["path", pytest.param("http", marks=pytest.mark.whole)])
 def test_a_stranger_has_the_model_without_training(clone: Project, pack: Path, kind: str, served: str) -> None:
     code, said = run(clone, "pull", str(pack) if kind == "path" else f"{served}/{pack.name}")
     assert code == 0, said
     assert f"version {VERSION} is in place" in said
     again = clone.repro()
     assert "Running stage" not in again
-    done = clone.run(sys.executable, "-m", "workflow.generate", "samples", "--count", "2", "--output", "x.png")
+    done = clone.run("python", "-m", "workflow.generate", "samples", "--count", "2", "--output", "x.png")
     assert done.returncode == 0, done.stderr
 
 
@@ -219,6 +218,7 @@ def test_other_files_and_places_are_refused(clone: Project, tmp_path: Path) -> N
 
 
 @pytest.mark.whole
+@pytest.mark.whole
 def test_the_pack_of_another_commit_is_refused_by_the_outputs_that_differ(
     released: Project, pack: Path, tmp_path: Path
 ) -> None:
@@ -251,17 +251,22 @@ def stale_lock(project: Project) -> None:
     ("version", "damage", "words"),
     [
         ("1.2", nothing, "'1.2' is not released:\n  it should be a semantic version"),
-        ("v1.2.3", nothing, "it should be a semantic version without a prefix"),
+        pytest.param("v1.2.3", nothing, "it should be a semantic version without a prefix", marks=pytest.mark.whole),
         (
             "1.2.4",
             nothing,
             "pyproject.toml states version 1.2.3\n  CHANGELOG.md has no section `## 1.2.4`",
         ),
-        (VERSION, lambda project: project.run("git", "tag", f"v{VERSION}"), f"there is a tag v{VERSION}"),
-        (VERSION, lambda project: (project.folder / "new").write_text("", encoding="utf-8"), "not committed: new"),
         (VERSION, stale_lock, "dvc.lock is stale, check, train, "),
         (VERSION, edited_metric, "metrics/samples.json: not what samples wrote"),
-        (VERSION, lambda project: project.run("rm", "-rf", ".dvc/cache/files/md5"), "is not in DVC's cache"),
+        *(
+            pytest.param(VERSION, damage, words, marks=pytest.mark.whole)
+            for damage, words in (
+                (lambda project: project.run("git", "tag", f"v{VERSION}"), f"there is a tag v{VERSION}"),
+                (lambda project: (project.folder / "new").write_text("", encoding="utf-8"), "not committed: new"),
+                (lambda project: remove(project, ".dvc/cache/files/md5"), "is not in DVC's cache"),
+            )
+        ),
     ],
 )
 def test_what_is_not_true_is_not_released(

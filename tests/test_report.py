@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -78,7 +77,7 @@ def outline(request: pytest.FixtureRequest, outlines: dict[str, Outline]) -> Out
 
 def write(project: Project, *arguments: str) -> Outline:
     """The page, of which nothing is said on the error stream."""
-    done = project.run(sys.executable, "-m", "workflow.report", *arguments, "--output", "page.html")
+    done = project.run("python", "-m", "workflow.report", *arguments, "--output", "page.html")
     assert (done.returncode, done.stderr) == (0, "")
     return Outline((project.folder / "page.html").read_text(encoding="utf-8"))
 
@@ -112,10 +111,11 @@ def test_what_can_be_seen_or_moved_has_a_name(outline: Outline) -> None:
     assert len(outline.all("input")) == len(outline.all("label"))
 
 
+@pytest.mark.whole
 @as_committed("dvc.lock", "metrics", "params.yaml")
 def test_two_revisions_with_real_figures_are_below_five_megabytes(tmp_path: Path) -> None:
     page = tmp_path / "real.html"
-    done = Project(ROOT).run(sys.executable, "-m", "workflow.report", "HEAD", "HEAD", "--output", str(page))
+    done = Project(ROOT).run("python", "-m", "workflow.report", "HEAD", "HEAD", "--output", str(page))
     assert done.returncode == 0, done.stderr
     assert page.stat().st_size < 5e6
     assert len(Outline(page.read_text(encoding="utf-8")).all("img")) == 2 * len(
@@ -156,7 +156,7 @@ def test_the_headlines_are_the_committed_metrics(outlines: dict[str, Outline], t
 
 
 def test_the_page_and_the_command_give_one_verdict(outlines: dict[str, Outline], two_revisions: Project) -> None:
-    command = (sys.executable, "-m", "workflow.compare", "main", HOSTILE, "--format", "json")
+    command = ("python", "-m", "workflow.compare", "main", HOSTILE, "--format", "json")
     comparison = json.loads(two_revisions.run(*command).stdout)
     page = outlines["two"]
     assert any(text.startswith(f"{comparison['verdict'].capitalize()}: ") for text in page.said("p"))
@@ -228,6 +228,7 @@ def test_the_values_of_parameters_are_text(two_revisions: Project, tmp_path: Pat
 # ---- what is missing
 
 
+@pytest.mark.whole
 def test_what_an_older_revision_has_no_stage_for_is_said(two_revisions: Project, tmp_path: Path) -> None:
     project = two_revisions.copy_to(tmp_path / "older")
     graph = project.folder / "dvc.yaml"
@@ -242,12 +243,12 @@ def test_what_an_older_revision_has_no_stage_for_is_said(two_revisions: Project,
 @pytest.mark.parametrize(
     "path",
     [
-        "metrics/figures/samples.png",
-        "metrics/history.csv",
+        pytest.param("metrics/figures/samples.png", marks=pytest.mark.whole),
+        pytest.param("metrics/history.csv", marks=pytest.mark.whole),
         pytest.param("metrics/model_card.md", marks=pytest.mark.whole),
         pytest.param("metrics/processor.json", marks=pytest.mark.whole),
         pytest.param("metrics/per_image.npz", marks=pytest.mark.whole),
-        "dvc.lock",
+        pytest.param("dvc.lock", marks=pytest.mark.whole),
         pytest.param("params.yaml", marks=pytest.mark.whole),
     ],
 )
@@ -268,7 +269,7 @@ def test_what_cannot_be_shown_leaves_no_page(two_revisions: Project, tmp_path: P
     project = two_revisions.copy_to(tmp_path / "spoilt")
     (project.folder / "metrics" / "evaluation.json").unlink()
     for name, words in (("nowhere", "revision 'nowhere'"), ("workspace", "has no file metrics/evaluation.json")):
-        done = project.run(sys.executable, "-m", "workflow.report", name, "--output", "none.html")
+        done = project.run("python", "-m", "workflow.report", name, "--output", "none.html")
         assert done.returncode == 1
         assert words in done.stderr
         assert not (project.folder / "none.html").exists()

@@ -59,7 +59,7 @@ def browser() -> Iterator[Browser]:
         opened.close()
 
 
-@pytest.fixture(params=["one", "two"])
+@pytest.fixture(params=[pytest.param("one", marks=pytest.mark.whole), "two"])
 def page(request: pytest.FixtureRequest, browser: Browser, pages: dict[str, Path]) -> Iterator[Page]:
     """The page, opened without a network; fails on any request but for its file and on anything in the console."""
     context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})

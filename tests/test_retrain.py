@@ -57,18 +57,19 @@ def retrain(project: Project, base: str = "main") -> tuple[subprocess.CompletedP
     return first, project.folder / "verdict"
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("changes", "absent", "status", "verdict"),
     [
-        ({"learning_rate": 1e-6}, ("data", ".dvc/cache"), 1, "Worse"),
-        pytest.param({"learning_rate": 3e-3, "epochs": 8}, ("data",), 0, "Better", marks=pytest.mark.whole),
+        ({"learning_rate": 1e-6}, ("data",), 1, "Worse"),
+        ({"learning_rate": 3e-3, "epochs": 8}, ("data", ".dvc/cache"), 0, "Better"),
     ],
-    ids=["worse, nothing restored", "better, cache restored"],
+    ids=["worse, cache restored", "better, nothing restored"],
 )
 def test_a_stale_branch_is_retrained_and_judged(
     checkout: Project, changes: Mapping[str, Any], absent: tuple[str, ...], status: int, verdict: str
 ) -> None:
-    keep_stages(checkout, "check", "fetch", "preprocess", "train", "evaluate", "refine", "summarise", "figures")
+    keep_stages(checkout, "check", "fetch", "preprocess", "train", "evaluate", "refine", "summarise")
     checkout.commit("What is judged")
     switch(checkout, HOSTILE)
     checkout.set_params({"train": changes})
@@ -92,6 +93,7 @@ def test_a_stale_branch_is_retrained_and_judged(
     assert checkout.tracked_results() == trained
 
 
+@pytest.mark.whole
 def test_a_branch_whose_lock_is_true_runs_nothing_and_needs_no_data(checkout: Project) -> None:
     switch(checkout, "same")
     forget(checkout, "data", ".dvc/cache")
@@ -115,6 +117,7 @@ def test_an_edited_metric_is_refused_though_it_makes_the_branch_better(checkout:
     assert (folder / "results.patch").stat().st_size  # which brings the true one back
 
 
+@pytest.mark.whole
 def test_a_change_of_figures_trains_nothing(checkout: Project) -> None:
     switch(checkout, "figures")
     checkout.set_params({"figures": {"prior_samples": 16}})
@@ -130,13 +133,23 @@ def test_a_change_of_figures_trains_nothing(checkout: Project) -> None:
 @pytest.mark.parametrize(
     ("damage", "stale"),
     [
-        (lambda _: None, []),
-        (lambda folder: append(folder / "vae" / "plots.py", "\n"), ["figures"]),
-        (lambda folder: append(folder / "metrics" / "samples.json", "\n"), ["samples", "describe"]),
-        (lambda folder: (folder / "metrics" / "samples.json").unlink(), ["samples", "describe"]),
-        (lambda folder: edit(folder / "dvc.yaml", "stages samples", "stages  samples"), ["samples"]),
+        pytest.param(lambda folder: append(folder / "vae" / "plots.py", "\n"), ["figures"], id="code"),
+        *(
+            pytest.param(*case, id=name, marks=pytest.mark.whole)
+            for name, case in {
+                "nothing": (lambda _: None, []),
+                "edited metric": (
+                    lambda folder: append(folder / "metrics" / "samples.json", "\n"),
+                    ["samples", "describe"],
+                ),
+                "missing metric": (
+                    lambda folder: (folder / "metrics" / "samples.json").unlink(),
+                    ["samples", "describe"],
+                ),
+                "command": (lambda folder: edit(folder / "dvc.yaml", "stages samples", "stages  samples"), ["samples"]),
+            }.items()
+        ),
     ],
-    ids=["nothing", "code", "edited metric", "missing metric", "command"],
 )
 def test_stale_stages_are_named_without_data(
     checkout: Project, damage: Callable[[Path], object], stale: list[str]
@@ -148,6 +161,7 @@ def test_stale_stages_are_named_without_data(
     assert done.stdout.strip() == str(stale), done.stderr
 
 
+@pytest.mark.whole
 def test_what_cannot_be_judged_has_a_status_of_its_own(checkout: Project) -> None:
     switch(checkout, "broken")
     done, folder = retrain(checkout, base=HOSTILE)
@@ -166,6 +180,7 @@ def test_what_cannot_be_judged_has_a_status_of_its_own(checkout: Project) -> Non
     assert not list(checkout.folder.glob("**/pwned"))
 
 
+@pytest.mark.whole
 def test_new_results_are_kept_where_the_base_has_none(checkout: Project) -> None:
     switch(checkout, "first")
     assert checkout.run("git", "rm", "-q", "metrics/per_image.npz").returncode == 0

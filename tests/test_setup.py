@@ -599,10 +599,7 @@ def test_make_stops_where_the_setup_fails(makefile: Path) -> None:
 
 
 def test_make_test_passes_arguments(makefile: Path) -> None:
-    assert said(make(makefile, "test", "ARGS=-k setup")) == [
-        "setup dev ",
-        "python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder -k setup",
-    ]
+    assert said(make(makefile, "test", "ARGS=-k setup")) == ["setup dev ", "python -m bench.tests test -k setup"]
 
 
 def test_make_all_and_lint_in_parallel_keep_their_order(makefile: Path) -> None:

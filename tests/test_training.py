@@ -240,7 +240,7 @@ def test_the_gradient_with_more_draws_is_that_of_the_importance_weighted_bound(i
         np.testing.assert_allclose(moment / 0.1, expected, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.whole)])
 def test_more_draws_are_taken_in_the_last_epochs_only(images: NDArray[np.float32], jit_compile: bool) -> None:
     recipe = replace(RECIPE, jit_compile=jit_compile)
     plain = trainer_of(images, recipe)
@@ -336,8 +336,14 @@ def test_another_seed_ends_elsewhere(images: NDArray[np.float32]) -> None:
     assert not np.array_equal(weights_of(first)[0], weights_of(second)[0])
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize(
+    ("schedule", "jit_compile"),
+    [
+        ("constant", False),
+        ("cosine", True),
+        *(pytest.param(*pair, marks=pytest.mark.whole) for pair in (("constant", True), ("cosine", False))),
+    ],
+)
 def test_a_resumed_run_ends_with_the_bytes_of_an_uninterrupted_one(
     images: NDArray[np.float32], schedule: str, jit_compile: bool
 ) -> None:

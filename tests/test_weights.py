@@ -1,8 +1,6 @@
 """Weights on disk: the same bytes each time, the same values back, and a sentence where the disk is full."""
 
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +8,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, Project
 from test_files import prove_again
 
 from pipeline.errors import StageError
@@ -58,7 +56,7 @@ def test_loaded_weights_are_the_saved_ones(tmp_path: Path) -> None:
 
 def test_equal_weights_are_equal_bytes_in_every_process(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        subprocess.run([sys.executable, "-c", SAVES_SEEDED, str(tmp_path / name)], cwd=ROOT, check=True)
+        assert Project(ROOT).run("python", "-c", SAVES_SEEDED, str(tmp_path / name)).returncode == 0
     for file in (tmp_path / "one").iterdir():
         assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
 
@@ -125,8 +123,7 @@ def test_other_weights_with_a_true_manifest_are_refused_by_name(tmp_path: Path, 
 
 def test_a_full_disk_is_an_error_and_no_crash(tmp_path: Path) -> None:
     """HDF5 itself crashes the process."""
-    command = [sys.executable, "-c", SAVES, str(tmp_path / "model")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = Project(ROOT).run("python", "-c", SAVES, str(tmp_path / "model"))
     assert done.returncode == 0, done.stderr
     assert done.stdout == "refused: File too large\n"
     assert list(tmp_path.iterdir()) == []

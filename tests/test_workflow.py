@@ -18,9 +18,9 @@ from workflow.presets import preset_names, read_preset, run_digest, write_params
 from workflow.tolerance import flatten, tolerated
 from workflow.working_copy import working_copy
 
-SUMMARY = (sys.executable, "-m", "workflow.summary")
-EXPERIMENT = (sys.executable, "-m", "workflow.experiment")
-SEEDS = (sys.executable, "-m", "workflow.seeds")
+SUMMARY = ("python", "-m", "workflow.summary")
+EXPERIMENT = ("python", "-m", "workflow.experiment")
+SEEDS = ("python", "-m", "workflow.seeds")
 STALE = (sys.executable, "-c", "from workflow.presets import stale_presets; print(stale_presets())")
 
 
@@ -104,6 +104,7 @@ def test_overrides_are_read_by_dvc_as_the_values_they_are(project: Project) -> N
         assert {key: params[section][key] for key in values} == values
 
 
+@pytest.mark.whole
 @pytest.mark.whole
 def test_an_experiment_records_what_its_preset_found(project: Project) -> None:
     preset = project.folder / "presets" / "small.yaml"

@@ -84,14 +84,24 @@ WRONG = [
     (variance_for_deviation, right.test_the_reconstruction_loss_is_unbiased),
 ]
 
+#: Left to whole runs, as another test finds the same.
+SLOW = {integration}
 
-@pytest.mark.parametrize(("break_it", "test"), WRONG, ids=[f"{one.__name__}, {two.__name__}" for one, two in WRONG])
+
+@pytest.mark.parametrize(
+    ("break_it", "test"),
+    [
+        pytest.param(*pair, id=", ".join(part.__name__ for part in pair), marks=[pytest.mark.whole] * (pair[1] in SLOW))
+        for pair in WRONG
+    ],
+)
 def test_a_wrong_estimator_fails(break_it: Break, test: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     break_it(monkeypatch)
     with pytest.raises(AssertionError):
         test()
 
 
+@pytest.mark.whole  # in `make test` they stand in their own module
 @pytest.mark.parametrize("test", sorted({test for _, test in WRONG}, key=lambda test: test.__name__))
 def test_the_right_one_passes(test: Callable[[], None]) -> None:
     test()

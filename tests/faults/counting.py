@@ -52,8 +52,10 @@ def pytest_terminal_summary(
     terminalreporter.write_line(tabulate(rows, ["faults", "count"], tablefmt="github"))
     for why in _not_run:
         terminalreporter.write_line(f"not run: {why}")
-    chosen = ("--cut", "keyword", "markexpr", "collectonly")
-    whole = config.args == ["tests/faults"] and not any(map(config.getoption, chosen))
+    chosen = ("keyword", "markexpr", "collectonly")
+    whole = (
+        config.args[-1:] == ["tests/faults"] and config.getoption("--whole") and not any(map(config.getoption, chosen))
+    )
     if not whole or exitstatus != pytest.ExitCode.OK:
         return
     counts = {kind: _counts[kind] for kind in KINDS}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Project, command_of, outs_of
+from conftest import Project, command_of, outs_of, remove
 from test_kills import CUT, GRAPH
 
 from pipeline.files import files_of
@@ -74,8 +74,7 @@ def test_a_disk_that_takes_nothing_ends_with_a_sentence_and_no_half_file(
     project = finished.copy_to(small_disk / "project")
     before = project.tracked_results()
     command = command_of(project, stage)
-    for path in outs_of(project, stage):
-        assert project.run("rm", "-rf", path).returncode == 0
+    remove(project, *outs_of(project, stage))
     files = project.files()
     with spoil(small_disk):
         done = project.run(*command, env={"TMPDIR": str(small_disk.parent)})

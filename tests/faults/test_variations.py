@@ -90,7 +90,13 @@ def test_the_bytes_are_the_same(
         hand_over(project.folder)
         given |= {"HOME": str(project.folder / "home"), "MPLCONFIGDIR": str(project.folder / ".mpl")}
     done = subprocess.run(
-        command, cwd=project.folder, env=project.environment(given), capture_output=True, text=True, check=False, **user
+        command,
+        cwd=project.folder,
+        env=project.environment(given, forks=False),
+        capture_output=True,
+        text=True,
+        check=False,
+        **user,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert project.tracked_results() == finished.tracked_results()

@@ -56,7 +56,7 @@ def experiments_of(project: Project) -> list[str]:
 @pytest.fixture(scope="session")
 def trials(pytestconfig: pytest.Config) -> Any:
     """How many the sweep has."""
-    return 4 if pytestconfig.getoption("--cut") else SPEC["budget"]["trials"]
+    return SPEC["budget"]["trials"] if pytestconfig.getoption("--whole") else 4
 
 
 @pytest.fixture(scope="session")

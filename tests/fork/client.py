@@ -1,0 +1,25 @@
+"""`python -I -S client.py SOCKET ARGUMENTS` is `python ARGUMENTS`, by a fork of the server where it can be."""
+
+import marshal
+import os
+import socket
+import sys
+
+
+def main(path: str, arguments: list[str]) -> None:
+    if arguments[0] in ("-c", "-m"):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(path)
+            request = marshal.dumps((arguments, os.getcwd(), dict(os.environ)))
+            socket.send_fds(connection, [len(request).to_bytes(8, "big")], [0, 1, 2])
+            connection.sendall(request)
+            answer = connection.recv(16)
+        if answer:
+            code = int(answer)
+            if code < 0:
+                os.kill(os.getpid(), -code)
+            sys.exit(code)
+    os.execv(sys.executable, [sys.executable, *arguments])
+
+
+main(sys.argv[1], sys.argv[2:])
