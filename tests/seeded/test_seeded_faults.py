@@ -1,0 +1,204 @@
+"""Faults seeded on purpose, one for each promise: a copy of the project with one of them fails the test that is named.
+
+A promise whose test cannot fail is none. The copy's tests run in a process of their own, as anybody would run them.
+"""
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Project
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One text of a file replaced by another, and the test that has to fail for it."""
+
+    file: str
+    before: str
+    after: str
+    test: str
+
+
+FAULTS = {
+    # the model and its numbers
+    "the KL is averaged over latents": Fault(
+        "vae/model.py",
+        "tf.reduce_sum(gaussian_kl(mean, log_var), axis=1)",
+        "tf.reduce_mean(gaussian_kl(mean, log_var), axis=1)",
+        "test_evaluation.py::test_the_kl_from_the_standard_normal_is_exact",
+    ),
+    "K is off by one": Fault(
+        "vae/evaluation.py",
+        "while taken < samples:",
+        "while taken < samples - 1:",
+        "test_evaluation.py::test_draws_taken_are_draws_asked",
+    ),
+    "the importance-weighted bound is a mean of logs": Fault(
+        "vae/objective.py",
+        "tf.reduce_logsumexp(log_weights, axis=0) - math.log(log_weights.shape[0])",
+        "tf.reduce_mean(log_weights, axis=0)",
+        "test_objective.py::test_the_importance_weighted_bound_is_the_log_of_the_mean_weight",
+    ),
+    "the published draw has another seed": Fault(
+        "vae/binarisation.py",
+        "PUBLISHED_SEED = 777",
+        "PUBLISHED_SEED = 778",
+        "test_binarisation.py::test_the_published_draw_is_that_of_the_published_code",
+    ),
+    "a pixel sees itself": Fault(
+        "vae/autoregression.py",
+        "number[:, None] < ORDER.ravel()",
+        "number[:, None] <= ORDER.ravel()",
+        "test_autoregression.py::test_no_pixel_depends_on_itself_by_any_way_round",
+    ),
+    "the weights of the KL warm up one step late": Fault(
+        "vae/objective.py",
+        "(tf.cast(step, tf.float32) + 1.0)",
+        "tf.cast(step, tf.float32)",
+        "test_objective.py::test_kl_weight_rises_linearly_and_then_stays",
+    ),
+    "training validates on the test split": Fault(
+        "dvc.yaml",
+        "      - data/prepared/train\n      - data/prepared/validation\n      - pipeline/__init__.py\n",
+        "      - data/prepared/train\n      - data/prepared/test\n      - pipeline/__init__.py\n",
+        "test_pipeline.py::test_neither_training_nor_what_it_needs_reads_the_test_split",
+    ),
+    # what a run leaves
+    "a rename is a plain write": Fault(
+        "pipeline/files.py",
+        "        os.replace(partial, path)\n        return",
+        "        path.write_bytes(partial.read_bytes())\n        return",
+        "test_files.py::test_file_that_is_a_link_into_a_cache_is_replaced_and_the_cache_kept",
+    ),
+    "a file is not on the disk before it gets its name": Fault(
+        "pipeline/files.py",
+        "            os.fsync(handle.fileno())",
+        "            pass",
+        "test_files.py::test_every_file_is_on_the_disk_before_it_gets_its_name",
+    ),
+    "a resume is one epoch late": Fault(
+        "stages/train.py",
+        "return int(self.history[-1][0]) if self.history else 0",
+        "return int(self.history[-1][0]) + 1 if self.history else 0",
+        "test_end_to_end.py::test_a_killed_training_resumes_with_the_same_bytes",
+    ),
+    "provenance is not checked at the end": Fault(
+        "pipeline/stage.py",
+        "    provenance.verify()\n",
+        "",
+        "test_stage.py::test_input_or_source_edited_meanwhile_is_refused",
+    ),
+    "an unknown parameter is accepted": Fault(
+        "pipeline/params/section.py",
+        'extra="forbid"',
+        'extra="ignore"',
+        "test_params.py::test_unknown_key_is_named_with_the_known_ones",
+    ),
+    "the lock of a stage is not held": Fault(
+        "pipeline/state.py",
+        "fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "pass",
+        "test_state.py::test_second_process_is_refused_and_told_the_pid_of_the_first",
+    ),
+    # what is said of two commits
+    "the sign of a verdict is turned round": Fault(
+        "workflow/verdicts.py",
+        "rises = difference.difference > 0",
+        "rises = difference.difference < 0",
+        "test_compare.py::test_the_verdict_and_its_exit_status",
+    ),
+    "the spread over seeds is left out": Fault(
+        "vae/comparison.py",
+        "*(models * spread.deviation**2 for spread in spreads)",
+        "*(0 * spread.deviation**2 for spread in spreads)",
+        "test_comparison.py::test_the_spread_over_seeds_is_in_the_error_once_for_each_model",
+    ),
+    "the tolerance is ten times as wide": Fault(
+        "workflow/tolerance.py",
+        "MULTIPLE = 3",
+        "MULTIPLE = 30",
+        "test_distances.py::test_a_small_multiple_of_what_was_measured_is_tolerated_and_nothing_else",
+    ),
+    **{
+        f"the quick audit does not look at {look}": Fault(
+            "workflow/audit/quick.py",
+            f'        "{look}": lambda: ',
+            f'        "{look}": lambda: iter(()) or ',
+            f"test_audit.py::test_tampering_is_found_without_training[{test}]",
+        )
+        for look, test in (
+            ("lock", "half of another branch's lock"),
+            ("provenance", "weights replaced"),
+            ("figures", "a metric and all that states it"),
+            ("card", "a figure of the card and all that states it"),
+            ("unfinished", "unfinished work committed"),
+        )
+    },
+    # what leaves the project
+    "a pack is taken without its hashes": Fault(
+        "workflow/pack.py",
+        'if sha256_file(target) != facts["sha256"] or md5_file(target) != entry.name.removesuffix(".dir"):',
+        "if False:",
+        "test_release.py::test_a_pack_that_was_altered_is_refused_and_fills_nothing",
+    ),
+    "a page asks a network": Fault(
+        "workflow/report/page.html.jinja",
+        "</head>",
+        '<script src="https://example.invalid/x.js"></script></head>',
+        "test_report.py::test_each_link_has_its_section_and_nothing_is_asked_of_a_network",
+    ),
+    "a sweep may be judged by the test split": Fault(
+        "workflow/sweep/spec.py",
+        '    objective: Literal["validation_loss",',
+        '    objective: Literal["test_loss", "validation_loss",',
+        "test_sweep.py::test_a_bad_specification_is_refused_by_name",
+    ),
+    "the cluster asks for no token": Fault(
+        "workflow/cluster.py",
+        'os.environ["RAY_AUTH_MODE"] = "token"',
+        'os.environ["RAY_AUTH_MODE"] = "disabled"',
+        "scale/test_sweeps.py::test_a_driver_without_the_token_is_refused",
+    ),
+}
+
+#: Those that `make test` tries.
+QUICK = {
+    "the KL is averaged over latents",
+    "a rename is a plain write",
+    "provenance is not checked at the end",
+    "an unknown parameter is accepted",
+    "the spread over seeds is left out",
+    "the tolerance is ten times as wide",
+}
+
+
+def seeded(fault: Fault, folder: Path) -> Project:
+    """A copy of this project, as it stands, with the fault."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, folder / name)
+    text = (folder / fault.file).read_text(encoding="utf-8")
+    assert text.count(fault.before) == 1, f"{fault.file} has {text.count(fault.before)} times {fault.before!r}"
+    (folder / fault.file).write_text(text.replace(fault.before, fault.after), encoding="utf-8")
+    return Project(folder)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(fault, id=name, marks=[] if name in QUICK else [pytest.mark.whole])
+        for name, fault in FAULTS.items()
+    ],
+)
+def test_a_fault_fails_the_test_of_its_promise(fault: Fault, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    copy = seeded(fault, tmp_path / "seeded")
+    command = ["python", "-m", "pytest", "--whole", "-x", "-rf", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    done = copy.run(*command, f"tests/{fault.test}")
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
+    assert f"\nFAILED tests/{fault.test}" in done.stdout, done.stdout
