@@ -198,7 +198,7 @@ def seeded(fault: Fault, folder: Path) -> Project:
 )
 def test_a_fault_fails_the_test_of_its_promise(fault: Fault, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     copy = seeded(fault, tmp_path / "seeded")
-    command = ["python", "-m", "pytest", "--whole", "-x", "-rf", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    command = ["python", "-m", "pytest", "--whole", "-x", "-rf", "-p", "no:cacheprovider"]
     done = copy.run(*command, f"tests/{fault.test}")
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
     assert f"\nFAILED tests/{fault.test}" in done.stdout, done.stdout
