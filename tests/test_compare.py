@@ -224,17 +224,18 @@ def test_other_images_and_missing_results_are_refused(repository: Project) -> No
     assert "workspace has no file metrics/per_image.npz" in error
 
 
-def test_simulated_files_give_false_alarms_at_the_level_and_find_what_is_visible() -> None:
-    """300 pairs of per-image files of models of equal loss, and as many whose NLL differs by what is visible."""
+@pytest.mark.parametrize(("pairs", "draws"), [(200, 100), pytest.param(1000, 200, marks=pytest.mark.whole)])
+def test_simulated_files_give_false_alarms_at_the_level_and_find_what_is_visible(pairs: int, draws: int) -> None:
+    """Pairs of per-image files of models of equal loss, and as many whose NLL differs by what is visible."""
     generator = np.random.default_rng(0)
-    pairs, images = 200, 300
+    images = 300
     alarms = 0
     for _ in range(pairs):
         row = primary(of_images(generator, images), of_images(generator, images))
         alarms += row["verdict"] != UNSEEN
     assert binom.ppf(0.001, pairs, LEVEL) <= alarms <= binom.ppf(0.999, pairs, LEVEL)
     stated = np.median([primary(of_images(generator, images), of_images(generator, images))["smallest_visible"]
-                        for _ in range(100)])  # fmt: skip
+                        for _ in range(draws)])  # fmt: skip
     verdict_of = [
         primary(of_images(generator, images), of_images(generator, images, -stated))["verdict"] for _ in range(pairs)
     ]

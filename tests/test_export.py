@@ -60,7 +60,12 @@ def images(count: int) -> np.ndarray:
     [
         ("textbook", 1),
         ("whole", 7),
-        *(pytest.param(name, count, marks=pytest.mark.whole) for name in NETWORKS for count in (2, 5)),
+        *(
+            pytest.param(name, count, marks=pytest.mark.whole)
+            for name in NETWORKS
+            for count in (1, 7)
+            if (name, count) not in (("textbook", 1), ("whole", 7))
+        ),
     ],
 )
 def test_networks_compute_what_keras_computes(name: str, count: int) -> None:
@@ -111,7 +116,7 @@ def test_a_network_says_what_goes_in_and_out() -> None:
 @pytest.mark.parametrize("name", ["textbook", "whole"])
 def test_bytes_are_the_same_in_other_processes_and_after_other_exports(name: str) -> None:
     found = set()
-    for seed, when in (("1", "first"), ("2", "late")):
+    for seed, when in (("1", "first"), ("2", "first"), ("3", "late")):
         done = subprocess.run(
             [sys.executable, "-c", EXPORTED, name, when],
             cwd=ROOT,

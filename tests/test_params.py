@@ -398,7 +398,7 @@ SCALARS = st.one_of(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.sampled_from(LEAVES), SCALARS)
 @example(("train", "beta"), True)
 @example(("train", "beta"), 2**53 + 1)
@@ -440,7 +440,7 @@ FRAGMENTS += [
 FRAGMENTS += ["'", '"', "#", "\n", "\t", "%", "@", "|", ">", "?", "<<", "inf", "nan", "true", "\x00", "é", "\u2028"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(st.sampled_from(FRAGMENTS), max_size=6).map("".join))
 def test_any_text_in_place_of_a_number_is_read_or_refused(path: Path, text: str) -> None:
     path.write_text(changed("beta: 1.0", f"beta: {text}"), encoding="utf-8")
