@@ -100,7 +100,7 @@ def _sweep(workers: int, commit: str) -> dict[str, Any]:
         subprocess.run(["dvc", "config", "--local", "cache.dir", cache], cwd=project, env=environment(), check=True)
         with (project / "sweeps/bench.yaml").open("w", encoding="utf-8") as handle:
             sampler = {"name": "random", "seed": secrets.randbelow(2**31)}  # the run cache has trials of other sweeps
-            YAML(pure=True).dump({**SPEC, "sampler": sampler}, handle)
+            YAML().dump({**SPEC, "sampler": sampler}, handle)
         cores = {"RAY_OVERRIDE_RESOURCES": json.dumps({"CPU": workers})}
         began = time.monotonic()
         command = [sys.executable, "-m", "workflow.sweep", "sweeps/bench.yaml"]

@@ -37,18 +37,12 @@ COMMANDS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "whole": {
         "tests": (*_TESTS, "--whole"),
         "faults": (*_FAULTS, "--whole"),
-        "scale": (
-            sys.executable,
-            "-m",
-            "pytest",
-            "tests/scale",
-            "--whole",
-        ),  # one after the other: each needs all cores
+        "scale": (sys.executable, "-m", "pytest", "tests/scale", "--whole"),  # one by one: each needs all cores
     },
 }
 
-#: The test whose time is that of the whole pipeline, which it has made for all others.
-PIPELINE = "test_every_stage_runs_once"
+#: Tests whose time is that of a whole pipeline, which they have made for others.
+PIPELINES = ("test_every_stage_runs_once", "test_another_parameter_runs_what_follows_from_it")
 
 #: A module that needs TensorFlow, and one that does not.
 MODULES = ("tests/test_objective.py", "tests/test_splits.py")
@@ -119,10 +113,10 @@ def _keep(command: str, parts: Mapping[str, float], tests: Mapping[str, float]) 
     modules: Counter[str] = Counter()
     for name, seconds in tests.items():
         modules[name.partition("::")[0]] += seconds  # type: ignore[assignment]
-    pipeline = {name: seconds for name, seconds in tests.items() if name.endswith(PIPELINE)}
+    pipeline = {name: seconds for name, seconds in tests.items() if name.endswith(PIPELINES)}
     longest = max(((seconds, name) for name, seconds in tests.items() if name not in pipeline), default=None)
     rows = [*parts.items(), ("all", sum(parts.values()))]
-    rows += [(f"the whole pipeline: {name}", seconds) for name, seconds in pipeline.items()]
+    rows += [(f"a whole pipeline: {name}", seconds) for name, seconds in pipeline.items()]
     rows += [(f"longest other test: {longest[1]}", longest[0])] if longest else []
     rows += [(f"tests of {name}", seconds) for name, seconds in modules.most_common(_SHOWN)]
     kept = _kept()

@@ -11,8 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -60,6 +64,20 @@ SLICE_PARAMS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+class StandIns(MetaPathFinder, Loader):
+    """Stands in for libraries that take seconds to import, where only the names of the tests are asked for."""
+
+    def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
+        slow = name.partition(".")[0] in ("keras", "tensorflow", "tensorflow_datasets")
+        return ModuleSpec(name, self, is_package=True) if slow else None
+
+    def create_module(self, spec: ModuleSpec) -> Any:
+        return MagicMock(name=spec.name)
+
+    def exec_module(self, _: ModuleType) -> None:
+        """Leaves the module as it is."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds the option that takes in what only a whole run tries."""
     parser.addoption("--whole", action="store_true", help="also run what is marked `whole`")
@@ -68,6 +86,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Makes the mark known, and a place for the server that stages are forked from."""
     config.addinivalue_line("markers", "whole: tried by `make test-whole` only, which takes long")
+    if config.option.collectonly:
+        sys.meta_path.insert(0, StandIns())
     if "PYTEST_FORKS" not in os.environ:  # in the first process, so that all that come from it share the server
         folder = Path(tempfile.mkdtemp(prefix="fashion-vae-"))
         os.environ["PYTEST_FORKS"] = str(folder)
@@ -112,7 +132,12 @@ ENVIRONMENT: Mapping[str, str] = {"PYTHONDONTWRITEBYTECODE": "1", "DVC_NO_ANALYT
 
 @cache
 def forking_programs() -> str:
-    """A folder with a `python` and a `dvc` that fork the server of `tests/fork/`, which is started unless it runs."""
+    """A folder with a `python` and a `dvc` that fork the server of `tests/fork/`, which is started unless it runs.
+
+    Where forks of a process with threads are not safe, as on macOS, it is that of the real ones.
+    """
+    if sys.platform != "linux":
+        return str(Path(sys.executable).parent)
     folder = Path(os.environ["PYTEST_FORKS"])
     fork, socket, python = ROOT / "tests/fork", folder / "socket", folder / "bin/python"
     with FileLock(folder / "lock"):
@@ -159,11 +184,11 @@ class Project:
     def set_params(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
         """Changes keys of `params.yaml`."""
         path = self.folder / "params.yaml"
-        params: dict[str, Any] = YAML(typ="safe", pure=True).load(path)
+        params: dict[str, Any] = YAML(typ="safe").load(path)
         for section, values in changes.items():
             params[section].update(values)
         with path.open("w", encoding="utf-8") as handle:
-            YAML(pure=True).dump(params, handle)
+            YAML().dump(params, handle)
 
     def tracked_results(self) -> dict[str, str]:
         """sha256 by path of `dvc.lock` and of every file below `metrics/`."""
@@ -213,13 +238,17 @@ def published_ones(arrays: Mapping[str, NDArray[np.uint8]]) -> int:
     return ones
 
 
+def copy_part(part: str, folder: Path) -> None:
+    """Copies a file or a folder of this project into another one's folder."""
+    source, ignore = ROOT / part, shutil.ignore_patterns("__pycache__")
+    shutil.copytree(source, folder / part, ignore=ignore) if source.is_dir() else shutil.copy(source, folder)
+
+
 def new_project(folder: Path) -> Project:
     """A project that holds the slice where the real one holds Fashion-MNIST."""
     folder.mkdir()
     for part in PARTS:
-        ignore = shutil.ignore_patterns("__pycache__")
-        source = ROOT / part
-        shutil.copytree(source, folder / part, ignore=ignore) if source.is_dir() else shutil.copy(source, folder)
+        copy_part(part, folder)
     shutil.copy(PARAMS, folder / "params.yaml")
     (folder / ".dvc").mkdir()
     for name in ("config", ".gitignore"):
@@ -271,25 +300,37 @@ def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
 
 
 @pytest.fixture(scope="session")
-def finished(make_project: Callable[[str], Project], once: Once) -> Project:
-    """A project whose pipeline has run and is committed."""
+def finished(make_project: Callable[[str], Project], once: Once, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose pipeline has run and is committed.
+
+    Another run's may be given by PYTEST_FINISHED: with `workflow/` of this one, which no result follows from.
+    """
 
     def make() -> Project:
-        project = make_project("finished")
-        project.repro()
+        if given := os.environ.get("PYTEST_FINISHED"):
+            project = Project(Path(given)).copy_to(tmp_path_factory.mktemp("given") / "finished")
+            remove(project, "workflow")
+            copy_part("workflow", project.folder)
+        else:
+            project = make_project("finished")
+            project.repro()
         project.commit("Results")
         return project
 
     return once("finished", make)
 
 
+#: The stages up to training.
+TRAINING_STAGES = ("check", "fetch", "preprocess", "train")
+
+
 @pytest.fixture(scope="session")
 def trained(make_project: Callable[[str], Project], once: Once) -> Project:
-    """A project of the stages up to training, run and committed."""
+    """A project of the stages up to training, run and committed: for those who do not need the others."""
 
     def make() -> Project:
         project = make_project("trained")
-        keep_stages(project, "check", "fetch", "preprocess", "train")
+        keep_stages(project, *TRAINING_STAGES)
         project.repro()
         project.commit("Results")
         return project
@@ -302,7 +343,7 @@ def keep_stages(project: Project, *names: str) -> None:
     if (project.folder / "dvc.lock").exists():
         for stage in {*locked_stages(project)} - {*names}:
             remove(project, *outs_of(project, stage))
-    yaml = YAML(pure=True)
+    yaml = YAML()
     for path in (project.folder / "dvc.yaml", project.folder / "dvc.lock"):
         if path.exists():
             content = yaml.load(path)
@@ -323,7 +364,7 @@ WORKFLOWS = ROOT / ".github" / "workflows"
 
 
 def workflow(name: str) -> dict[str, Any]:
-    content: dict[str, Any] = YAML(typ="safe", pure=True).load(WORKFLOWS / name)
+    content: dict[str, Any] = YAML(typ="safe").load(WORKFLOWS / name)
     return content
 
 
@@ -451,7 +492,7 @@ def command_of(project: Project, stage: str) -> list[str]:
 
 def locked_stages(project: Project) -> dict[str, Any]:
     """The stages of `dvc.lock`, by name."""
-    stages: dict[str, Any] = YAML(typ="safe", pure=True).load(project.folder / "dvc.lock")["stages"]
+    stages: dict[str, Any] = YAML(typ="safe").load(project.folder / "dvc.lock")["stages"]
     return stages
 
 
@@ -508,12 +549,17 @@ def two_revisions(finished: Project, once: Once, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture(scope="session")
-def pages(two_revisions: Project, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def pages(two_revisions: Project, once: Once, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The page of the branch alone, and that of the branch beside main."""
-    folder = tmp_path_factory.mktemp("pages")
     sides = {"one": (HOSTILE,), "two": (HOSTILE, "main")}
-    for name, revisions in sides.items():
-        command = ("python", "-m", "workflow.report", *revisions, "--output", str(folder / f"{name}.html"))
-        done = two_revisions.run(*command)
-        assert done.returncode == 0, done.stderr
+
+    def make() -> Project:
+        folder = tmp_path_factory.mktemp("pages")
+        calls = [[*revisions, "--output", str(folder / f"{name}.html")] for name, revisions in sides.items()]
+        write = f"from workflow.report.__main__ import main; print([main(call) for call in {calls}])"
+        done = two_revisions.run("python", "-c", write)
+        assert done.stdout.endswith("[0, 0]\n"), done.stderr
+        return Project(folder)
+
+    folder = once("pages", make).folder
     return {name: folder / f"{name}.html" for name in sides}

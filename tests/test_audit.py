@@ -129,7 +129,7 @@ def replaced_data(project: Project, folder: str, name: str, content: bytes) -> N
 
 
 def lock_md5(project: Project, path: str) -> str:
-    lock = YAML(typ="safe", pure=True).load(project.folder / "dvc.lock")
+    lock = YAML(typ="safe").load(project.folder / "dvc.lock")
     return next(out["md5"] for stage in lock["stages"].values() for out in stage["outs"] if out["path"] == path)
 
 

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 import textwrap
 from itertools import pairwise
 
@@ -43,3 +44,10 @@ def _dense_parameters(latent_dim: int, widths: list[int]) -> int:
     encoder = [784, *widths, 2 * latent_dim]
     decoder = [latent_dim, *reversed(widths), 784]
     return sum((a + 1) * b for sizes in (encoder, decoder) for a, b in pairwise(sizes))
+
+
+@pytest.mark.whole
+def test_tests_are_listed_without_tensorflow() -> None:
+    ask = "status = pytest.main(['--collect-only']); print('tensorflow.python' in sys.modules); sys.exit(status)"
+    done = Project(ROOT).run(sys.executable, "-c", f"import sys, pytest; {ask}")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "False"), done.stdout

@@ -86,7 +86,7 @@ def leaf(content: Any, *keys: str) -> Any:
 
 
 def test_shipped_params_load_as_they_are_written() -> None:
-    written = YAML(typ="safe", pure=True).load(SHIPPED.read_text(encoding="utf-8"))
+    written = YAML(typ="safe").load(SHIPPED.read_text(encoding="utf-8"))
     assert load_params(SHIPPED).model_dump(mode="json") == written
 
 
@@ -381,7 +381,7 @@ def as_yaml(value: object) -> str:
 
 LEAVES = [
     (section, key, *element)
-    for section, keys in YAML(typ="safe", pure=True).load(VALID).items()
+    for section, keys in YAML(typ="safe").load(VALID).items()
     for key, value in keys.items()
     for element in ([(str(i),) for i in range(len(value))] if isinstance(value, list) else [()])
 ]
@@ -406,7 +406,7 @@ SCALARS = st.one_of(
 @example(("train", "epochs"), 30.0)
 @example(("model", "widths", "0"), date(2001, 12, 24))
 def test_any_scalar_is_taken_as_it_is_or_refused_by_its_key(path: Path, keys: tuple[str, ...], value: object) -> None:
-    content = YAML(typ="safe", pure=True).load(VALID)
+    content = YAML(typ="safe").load(VALID)
     parent = leaf(content, *keys[:-1])
     parent[int(keys[-1]) if keys[-1].isdigit() else keys[-1]] = "PLACE"
     path.write_text(repr(content).replace("'PLACE'", as_yaml(value)), encoding="utf-8")  # a dict's repr is YAML

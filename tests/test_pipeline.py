@@ -14,8 +14,8 @@ import pytest
 from conftest import ROOT, Project, as_committed
 from ruamel.yaml import YAML
 
-GRAPH: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
-PARAMS: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
+GRAPH: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")
+PARAMS: dict[str, Any] = YAML(typ="safe").load(ROOT / "params.yaml")
 STAGES: dict[str, Any] = GRAPH["stages"]
 
 #: Imports the modules of each stage that it is given, of the project anew for each, and prints the files they load.

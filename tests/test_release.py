@@ -218,7 +218,6 @@ def test_other_files_and_places_are_refused(clone: Project, tmp_path: Path) -> N
 
 
 @pytest.mark.whole
-@pytest.mark.whole
 def test_the_pack_of_another_commit_is_refused_by_the_outputs_that_differ(
     released: Project, pack: Path, tmp_path: Path
 ) -> None:

@@ -540,7 +540,7 @@ def started_by_dvc(sample: Sample, *command: str) -> Iterator[Running]:
 
 def in_shell(sample: Sample, shell: list[str]) -> list[str]:
     """The stage's command in a shell as dvc uses it, with what dvc.yaml puts before `python`."""
-    graph = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
+    graph = YAML(typ="safe").load(ROOT / "dvc.yaml")
     before, _, _ = graph["stages"]["train"]["cmd"].partition("python -m stages")
     return [*shell, "-c", before + shlex.join(sample.command(PATHS))]
 

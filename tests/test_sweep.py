@@ -47,7 +47,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
     def write(**changes: Any) -> Path:
         path = tmp_path / "spec.yaml"
         with path.open("w", encoding="utf-8") as handle:
-            YAML(pure=True).dump({**VALID, **changes}, handle)
+            YAML().dump({**VALID, **changes}, handle)
         return path
 
     return write

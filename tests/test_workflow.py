@@ -89,7 +89,7 @@ def test_a_commit_without_results_is_said(project: Project) -> None:
 def test_a_preset_states_every_key_of_the_sections_it_sets(name: str, tmp_path: Path) -> None:
     write_params(name, tmp_path / "params.yaml")
     params = load_params(tmp_path / "params.yaml").model_dump(mode="json")
-    for section, values in YAML(typ="safe", pure=True).load(ROOT / "presets" / f"{name}.yaml").items():
+    for section, values in YAML(typ="safe").load(ROOT / "presets" / f"{name}.yaml").items():
         assert params[section] == values
 
 
@@ -105,11 +105,10 @@ def test_overrides_are_read_by_dvc_as_the_values_they_are(project: Project) -> N
 
 
 @pytest.mark.whole
-@pytest.mark.whole
 def test_an_experiment_records_what_its_preset_found(project: Project) -> None:
     preset = project.folder / "presets" / "small.yaml"
-    params = YAML(typ="safe", pure=True).load(project.folder / "params.yaml")
-    YAML(pure=True).dump({"train": {**params["train"], "epochs": 1}}, preset)
+    params = YAML(typ="safe").load(project.folder / "params.yaml")
+    YAML().dump({"train": {**params["train"], "epochs": 1}}, preset)
     done = project.run(*EXPERIMENT, "small")
     assert done.returncode == 0, done.stdout + done.stderr
     record = json.loads((project.folder / "presets/small.json").read_text())

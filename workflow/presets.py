@@ -37,15 +37,15 @@ def read_preset(name: str) -> dict[str, dict[str, Any]]:
     """
     if name not in preset_names():
         raise StageError(f"NAME = {name!r}: it should be one of: {', '.join(preset_names())} ({FOLDER}/NAME.yaml)")
-    sections: dict[str, dict[str, Any]] = YAML(typ="safe", pure=True).load(FOLDER / f"{name}.yaml")
+    sections: dict[str, dict[str, Any]] = YAML(typ="safe").load(FOLDER / f"{name}.yaml")
     return sections
 
 
 def write_params(name: str, target: Path) -> None:
     """Writes the parameters of this project with a preset's sections in place of its own."""
-    params: dict[str, Any] = YAML(typ="safe", pure=True).load(PARAMS_FILE)
+    params: dict[str, Any] = YAML(typ="safe").load(PARAMS_FILE)
     with target.open("w", encoding="utf-8") as handle:
-        YAML(pure=True).dump({**params, **read_preset(name)}, handle)
+        YAML().dump({**params, **read_preset(name)}, handle)
 
 
 def run_digest(params: Params, stages: Iterable[str] = STAGES) -> str:
@@ -53,7 +53,7 @@ def run_digest(params: Params, stages: Iterable[str] = STAGES) -> str:
 
     Sections of parameters and sources of the stages, and versions of the numeric packages.
     """
-    graph = YAML(typ="safe", pure=True).load(GRAPH)["stages"]
+    graph = YAML(typ="safe").load(GRAPH)["stages"]
     sections = {section for stage in stages for section in graph[stage].get("params", [])}
     sources = sources_of(["stages.__main__", *(f"stages.{stage}" for stage in stages), *params.model.named_modules])
     causes = {

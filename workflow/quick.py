@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from pipeline.params.section import PARAMS_FILE
+from workflow.lock import LOCK
 from workflow.presets import write_params
 from workflow.summary import EVALUATION, FIGURES, table
 from workflow.working_copy import working_copy
@@ -23,6 +24,7 @@ def main() -> int:
     """
     with working_copy() as copy:
         write_params(PRESET, copy / PARAMS_FILE)
+        (copy / LOCK).unlink(missing_ok=True)  # DVC writes it anew after each stage: a short one takes less time
         status = subprocess.run(["dvc", "repro"], cwd=copy, check=False).returncode
         if status:
             return status

@@ -41,7 +41,9 @@ class Revision:
         if self.commit is None:
             file = self.folder / path
             return file.read_bytes() if file.is_file() else None
-        return _blob(self.folder.resolve(), self.commit, Path(path).as_posix())
+        folder = self.folder.resolve()
+        found = _ids(folder, self.commit).get(Path(path).as_posix())
+        return None if found is None else _blob(folder, found)
 
     def require(self, path: Path | str) -> bytes:
         """Content of a file.
@@ -79,9 +81,8 @@ class Revision:
                 check=True,
             ).stdout.decode()
             return dict(zip(paths, ids.split(), strict=True))
-        listed = self._git("ls-tree", "-r", "-z", self.commit, "--", *folders).stdout
-        rows = (row.split("\t", 1) for row in listed.decode().split("\0") if row)
-        return {path: facts.split()[2] for facts, path in rows}
+        files = _ids(self.folder.resolve(), self.commit)
+        return {path: found for path, found in files.items() if any(Path(path).is_relative_to(f) for f in folders)}
 
     def _git(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         return _git("-C", str(self.folder), *arguments)
@@ -137,16 +138,36 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 @cache
-def _blob(folder: Path, commit: str, path: str) -> bytes | None:
-    """Content of a file of a commit, which never changes; asked of git once, as most stages share their sources."""
-    done = _git("-C", str(folder), "cat-file", "blob", f"{commit}:./{path}")
-    return done.stdout if done.returncode == 0 else None
+def _ids(folder: Path, commit: str) -> dict[str, str]:
+    """Git's ids of the files of a commit, by path from the project's folder."""
+    listed = _git("-C", str(folder), "ls-tree", "-r", "-z", commit).stdout.decode()
+    rows = (row.split("\t", 1) for row in listed.split("\0") if row)
+    return {path: facts.split()[2] for facts, path in rows}
+
+
+@cache
+def _blob(folder: Path, blob: str) -> bytes | None:
+    """Content of a file by git's id; None if git cannot read it."""
+    reader = _reader(folder)
+    assert reader.stdin is not None
+    assert reader.stdout is not None
+    reader.stdin.write(f"{blob}\n".encode())
+    reader.stdin.flush()
+    header = reader.stdout.readline().split()
+    return reader.stdout.read(int(header[2]) + 1)[:-1] if len(header) == 3 else None  # a submodule is none of ours
+
+
+@cache
+def _reader(folder: Path) -> subprocess.Popen[bytes]:
+    """A git that answers with the contents of files: a process for each of hundreds would take a second."""
+    command = ["git", "-C", str(folder), "cat-file", "--batch"]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 @cache
 def _of_yaml(content: bytes) -> Any:
     """What a YAML document says; parsed once, as a `dvc.lock` takes half a second."""
-    return YAML(typ="safe", pure=True).load(content.decode())
+    return YAML(typ="safe").load(content.decode())
 
 
 def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from pipeline.files import files_of
 
-GRAPH: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
+GRAPH: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 
 #: Renames in each stage at which it is killed.
 RENAMES = 2

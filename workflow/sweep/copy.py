@@ -84,7 +84,7 @@ class WorkingCopy:
 
     def params(self) -> dict[str, Any]:
         """`params.yaml` as it stands."""
-        content: dict[str, Any] = YAML(typ="safe", pure=True).load(self.path / PARAMS_FILE)
+        content: dict[str, Any] = YAML(typ="safe").load(self.path / PARAMS_FILE)
         return content
 
     def prepare(self) -> None:

@@ -172,7 +172,7 @@ def with_values(values: Mapping[str, Any]) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         file = Path(folder) / PARAMS_FILE
         with file.open("w", encoding="utf-8") as handle:
-            YAML(pure=True).dump(json.loads(json.dumps(params)), handle)
+            YAML().dump(json.loads(json.dumps(params)), handle)
         try:
             load_params(file)
         except StageError as error:
