@@ -241,7 +241,7 @@ TAMPERED: Mapping[str, tuple[Callable[[Project], None], str, str]] = {
 #: One of each look of the quick audit: `make test` tries these.
 QUICK = {
     "a metric and all that states it",
-    "weights replaced",
+    "a metric and its entry of the lock",
     "a figure of the card and all that states it",
     "unfinished work committed",
     "half of another branch's lock",

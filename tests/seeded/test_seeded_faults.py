@@ -131,7 +131,7 @@ FAULTS = {
         )
         for look, test in (
             ("lock", "half of another branch's lock"),
-            ("provenance", "weights replaced"),
+            ("provenance", "a metric and its entry of the lock"),
             ("figures", "a metric and all that states it"),
             ("card", "a figure of the card and all that states it"),
             ("unfinished", "unfinished work committed"),
