@@ -166,8 +166,7 @@ def test_a_working_copy_runs_from_the_cache_and_leaves_the_project_alone(
     monkeypatch.chdir(project.folder)
     results = project.tracked_results()
     with working_copy() as copy:
-        said = Project(copy).repro()
-        assert "Running stage 'train'" not in said or "Stage 'train' is cached" in said
+        assert "Running stage" not in Project(copy).repro("train")
         assert Project(copy).tracked_results() == results
     assert project.tracked_results() == results
     assert project.run("git", "status", "--porcelain").stdout == ""

@@ -8,6 +8,7 @@ project's own modules from the folder that it runs in, a copy that the test may 
 """
 
 import contextlib
+import gc
 import importlib
 import marshal
 import multiprocessing
@@ -84,8 +85,11 @@ def import_libraries() -> None:
     for name in {name for name in sys.modules if name.partition(".")[0] == "pipeline"} - present:
         del sys.modules[name]
     os.environ |= {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    gc.disable()
     for name in LIBRARIES:
         importlib.import_module(name)
+    gc.freeze()  # no child's collector looks through the libraries
+    gc.enable()
 
 
 def run(arguments: list[str], folder: str, environment: Mapping[str, str], streams: list[int]) -> None:
