@@ -26,14 +26,15 @@ KEPT = Path("runs/tests.json")
 RESULTS = Path("bench/tests.json")
 
 _PYTEST = (sys.executable, "-m", "pytest", "--numprocesses=auto")
-_TESTS = (*_PYTEST, "--maxprocesses=4", "--dist=loadfile", "--no-loadscope-reorder")
-_FAULTS = (*_PYTEST, "--maxprocesses=4", "--dist=worksteal", "-p", "tests.faults.counting", "tests/faults")
-_SCALE = (*_PYTEST, "--maxprocesses=2", "--dist=loadfile", "tests/scale")
+_BY_MODULE = (*_PYTEST, "--dist=loadfile", "--no-loadscope-reorder")
+_TESTS = (*_BY_MODULE, "--maxprocesses=4")
+_COUNTING = ("-p", "tests.faults.counting")
+_FAULTS = (*_PYTEST, "--maxprocesses=4", "--dist=worksteal", *_COUNTING, "tests/faults")
 
 #: What is run for each command, by the names of its parts.
 COMMANDS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "test": {"tests": _TESTS},
-    "more": {"faults": _FAULTS, "scale": _SCALE},
+    "more": {"faults and scale": (*_BY_MODULE, "--maxprocesses=2", *_COUNTING, "tests/scale", "tests/faults")},
     "whole": {
         "tests": (*_TESTS, "--whole"),
         "faults": (*_FAULTS, "--whole"),
