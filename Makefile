@@ -79,7 +79,7 @@ pull: setup ## fill DVC's cache from the pack of a release instead of training: 
 	@.venv/bin/python -m workflow.pull "$(FROM)"
 
 faults: setup-dev ## kill, fill disks, vary the machine, feed hostile input, and count: bench/faults.md
-	.venv/bin/python -m pytest -p tests.faults.counting --whole --numprocesses=auto --maxprocesses=4 --dist=worksteal $(ARGS) tests/faults
+	@.venv/bin/python -m bench.tests faults $(ARGS)
 
 vulnerabilities: setup-dev ## look up the locked packages in the database of PyPI; needs the internet
 	.venv/bin/pip-audit --strict --require-hashes --disable-pip -r requirements/dev.txt

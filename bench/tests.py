@@ -1,11 +1,13 @@
 """How long the tests take, in seconds and in imports of TensorFlow, the unit in which machines agree.
 
-`python -m bench.tests test` runs what `make test` runs, `more` what CI adds to it, `whole` everything; each ends with a
-table of its parts, kept in `runs/tests.json`. `ci NAME=SECONDS ...` is told the parts of `.ci/run`. Without a command,
-as `make bench-tests` calls it, `.ci/run` is timed in a clone, and `bench/tests.json` is written.
+`python -m bench.tests test` runs what `make test` runs, `more` what CI adds to it, `faults` all faults, `whole`
+everything; each ends with a table of its parts, kept in `runs/tests.json`. `ci NAME=SECONDS ...` is told the parts of
+`.ci/run`. Without a command, as `make bench-tests` calls it, `.ci/run` is timed in a clone, and `bench/tests.json` is
+written.
 """
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -29,16 +31,17 @@ _PYTEST = (sys.executable, "-m", "pytest", "--numprocesses=auto")
 _BY_MODULE = (*_PYTEST, "--dist=loadfile", "--no-loadscope-reorder")
 _TESTS = (*_BY_MODULE, "--maxprocesses=4")
 _COUNTING = ("-p", "tests.faults.counting")
-_FAULTS = (*_PYTEST, "--maxprocesses=4", "--dist=worksteal", *_COUNTING, "tests/faults")
+_FAULTS = (*_PYTEST, "--maxprocesses=4", "--dist=worksteal", *_COUNTING, "tests/faults", "--whole")
 
 #: What is run for each command, by the names of its parts.
 COMMANDS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "test": {"tests": _TESTS},
     "more": {"faults and scale": (*_BY_MODULE, "--maxprocesses=2", *_COUNTING, "tests/scale", "tests/faults")},
+    "faults": {"faults": _FAULTS},
     "whole": {
         "tests": (*_TESTS, "--whole"),
-        "faults": (*_FAULTS, "--whole"),
-        "scale": (sys.executable, "-m", "pytest", "tests/scale", "--whole"),  # one by one: each needs all cores
+        "faults": _FAULTS,
+        "scale": (sys.executable, "-m", "pytest", "tests/scale", "--whole"),
     },
 }
 
@@ -48,6 +51,9 @@ PIPELINES = ("test_every_stage_runs_once", "test_another_parameter_runs_what_fol
 #: A module that needs TensorFlow, and one that does not.
 MODULES = ("tests/test_objective.py", "tests/test_splits.py")
 
+#: pytest's exit statuses where nothing failed.
+OK, NO_TESTS = 0, 5
+
 #: Modules that a table names.
 _SHOWN = 8
 
@@ -56,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     """Runs a command and prints its table.
 
     Returns:
-        Exit status: that of the first part that failed, or 0.
+        Exit status: that of the part that failed, or 0.
     """
     command, *rest = arguments or ["bench"]
     if command == "bench":
@@ -64,21 +70,25 @@ def main(arguments: Sequence[str]) -> int:
     if command == "ci":
         _keep(command, {name: float(seconds) for name, seconds in (part.split("=") for part in rest)}, {})
         return 0
+    signal.signal(signal.SIGINT, lambda *_: None)  # pytest has it, too, and says what it found so far
+    if rest:  # a choice of tests, which is no figure
+        done = [subprocess.run([*words, *rest], check=False).returncode for words in COMMANDS[command].values()]
+        return next((status for status in done if status not in (OK, NO_TESTS)), OK)
     if not _kept().get("import_seconds") or command != "more":
         write_json(KEPT, {**_kept(), "import_seconds": import_seconds()})
     parts: dict[str, float] = {}
     tests: dict[str, float] = {}
-    status = 0
     for name, words in COMMANDS[command].items():
         report = KEPT.with_name(f"tests-{name}.xml")
+        report.unlink(missing_ok=True)
         began = time.monotonic()
-        done = subprocess.run([*words, f"--junitxml={report}", *rest], check=False)
+        status = subprocess.run([*words, f"--junitxml={report}"], check=False).returncode
         parts[name] = time.monotonic() - began
         tests |= _seconds_by_test(report)
-        status = status or done.returncode
-    if not rest:
-        _keep(command, parts, tests)
-    return status
+        if status:
+            return status
+    _keep(command, parts, tests)
+    return OK
 
 
 def import_seconds() -> float:

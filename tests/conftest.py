@@ -92,6 +92,7 @@ def pytest_configure(config: pytest.Config) -> None:
         sys.meta_path.insert(0, StandIns())
     if "PYTEST_FORKS" not in os.environ:  # in the first process, so that all that come from it share the server
         folder = Path(tempfile.mkdtemp(prefix="fashion-vae-"))
+        os.environ["PYTEST_ENVIRONMENT"] = json.dumps({**os.environ})  # before tests and libraries change it
         os.environ["PYTEST_FORKS"] = str(folder)
         os.mkfifo(folder / "alive")
         os.open(folder / "alive", os.O_RDWR)  # the server ends with this process, the only one that could write
@@ -153,7 +154,12 @@ def forking_programs() -> str:
             command = [sys.executable, str(fork / "server.py"), str(socket), str(python)]
             with (folder / "alive").open("rb") as alive, (folder / "log").open("wb") as log:
                 server = subprocess.Popen(
-                    command, env={**os.environ, **ENVIRONMENT}, stdin=alive, stdout=subprocess.PIPE, stderr=log
+                    command,
+                    env={**json.loads(os.environ["PYTEST_ENVIRONMENT"]), **ENVIRONMENT},
+                    stdin=alive,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    start_new_session=True,  # an interrupt from a terminal ends pytest first
                 )
             assert server.stdout is not None
             assert server.stdout.readline() == b"ready\n", (folder / "log").read_text()

@@ -5,6 +5,7 @@ import contextlib
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from hashlib import md5, sha256
 from pathlib import Path
@@ -334,10 +335,9 @@ def test_the_pipeline_run_anew_refutes_a_forgery_in_which_everything_agrees(proj
 
 @pytest.mark.whole
 def test_the_weekly_audit_goes_on_where_one_was_killed_and_finds_the_true_commit_identical(checkout: Project) -> None:
-    command = ["python", "-m", "workflow.audit", "HEAD"]
-    with subprocess.Popen(
-        command, cwd=checkout.folder, env=checkout.environment(), stdout=subprocess.PIPE, text=True
-    ) as first:
+    command = [sys.executable, "-m", "workflow.audit", "HEAD"]
+    real = checkout.environment(forks=False)  # whose children are killed with it
+    with subprocess.Popen(command, cwd=checkout.folder, env=real, stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout
         for line in first.stdout:
             if "Running stage 'evaluate'" in line:

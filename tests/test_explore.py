@@ -2,6 +2,7 @@
 
 import base64
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,8 @@ def explored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, VAE]:
     for variable in vae.decoder.trainable_variables:
         variable.assign(variable * 3)
     save_weights(vae, folder / "weights")
-    for name in ("once", "again"):
-        command = ("python", "-c", RUN, json.dumps([MODEL, EXPLORE, THREADS]))
+    for python, name in (("python", "once"), (sys.executable, "again")):  # a fork, and a process of its own hash seed
+        command = (python, "-c", RUN, json.dumps([MODEL, EXPLORE, THREADS]))
         done = Project(ROOT).run(*command, *(str(folder / part) for part in ("data", "weights", name)))
         assert done.returncode == 0, done.stderr
     return folder, vae

@@ -1,6 +1,7 @@
 """Weights on disk: the same bytes each time, the same values back, and a sentence where the disk is full."""
 
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,8 +56,8 @@ def test_loaded_weights_are_the_saved_ones(tmp_path: Path) -> None:
 
 
 def test_equal_weights_are_equal_bytes_in_every_process(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        assert Project(ROOT).run("python", "-c", SAVES_SEEDED, str(tmp_path / name)).returncode == 0
+    for python, name in (("python", "one"), (sys.executable, "two")):  # a fork, and a process with another hash seed
+        assert Project(ROOT).run(python, "-c", SAVES_SEEDED, str(tmp_path / name)).returncode == 0
     for file in (tmp_path / "one").iterdir():
         assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
 

@@ -1,6 +1,7 @@
 """Revisions: the files that a commit, branch, tag, DVC experiment or the workspace holds."""
 
 import json
+import os
 import subprocess
 from dataclasses import dataclass
 from functools import cache
@@ -68,7 +69,7 @@ class Revision:
         return _of_yaml(self.require(path))
 
     def hashes(self, *folders: str) -> dict[str, str]:
-        """Git's ids of the files under the folders (or of the files named), by path from the project's folder."""
+        """Git's ids of the files under the folders, one at least, or of the files named, by path from the project."""
         if self.commit is None:
             listed = self._git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *folders).stdout
             paths = sorted({path for path in listed.decode().split("\0") if path and (self.folder / path).is_file()})
@@ -139,10 +140,10 @@ def git(folder: Path, *arguments: str) -> str:
 
 @cache
 def _ids(folder: Path, commit: str) -> dict[str, str]:
-    """Git's ids of the files of a commit, by path from the project's folder."""
-    listed = _git("-C", str(folder), "ls-tree", "-r", "-z", commit).stdout.decode()
-    rows = (row.split("\t", 1) for row in listed.split("\0") if row)
-    return {path: facts.split()[2] for facts, path in rows}
+    """Git's ids of the files of a commit, submodules left out, by path from the project's folder."""
+    listed = _git("-C", str(folder), "ls-tree", "-r", "-z", commit).stdout
+    rows = (os.fsdecode(row).split("\t", 1) for row in listed.split(b"\0") if row)
+    return {path: facts.split()[2] for facts, path in rows if facts.split()[1] == "blob"}
 
 
 @cache
@@ -154,7 +155,7 @@ def _blob(folder: Path, blob: str) -> bytes | None:
     reader.stdin.write(f"{blob}\n".encode())
     reader.stdin.flush()
     header = reader.stdout.readline().split()
-    return reader.stdout.read(int(header[2]) + 1)[:-1] if len(header) == 3 else None  # a submodule is none of ours
+    return reader.stdout.read(int(header[2]) + 1)[:-1] if len(header) == 3 else None
 
 
 @cache

@@ -260,7 +260,8 @@ install() {
     TMPDIR="$root/.venv/tmp" .venv/bin/python -m pip install $quiet --no-deps --no-build-isolation --no-compile \
         --require-hashes -r "requirements/$1.txt" || refuse "pip could not install requirements/$1.txt, its message" \
         "stands above; after mending the cause run the same command again"
-    .venv/bin/python -m compileall -qq -j 0 .venv/lib || : # with all cores, as pip would with one; some files are no Python
+    # pip compiles with one core only. compileall fails on templates that are not valid Python, which is harmless.
+    .venv/bin/python -m compileall -qq -j 0 "$root/.venv/lib" || :
 }
 
 about() { echo $(($(grep -c '==' "requirements/$1.txt") / 10 * 10)); }

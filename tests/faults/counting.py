@@ -1,4 +1,4 @@
-"""A plugin of pytest for `make faults`: counts what was tried, and writes the table of them."""
+"""A plugin of pytest for `make faults` and `make test-whole`: counts what was tried, and writes the table of them."""
 
 import json
 import platform

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import Project, command_of, outs_of, remove
-from test_kills import CUT, GRAPH
+from test_kills import GRAPH, QUICK
 
 from pipeline.files import files_of
 
@@ -61,8 +61,8 @@ FAULTS = {
 def faults() -> Iterator[Any]:
     for stage in GRAPH:
         for fault in FAULTS:
-            in_cut = stage == "train" if fault == "disks read-only" else stage in CUT["disk"]
-            marks = [] if in_cut else [pytest.mark.whole]
+            in_quick = stage == "train" if fault == "disks read-only" else stage in QUICK["disk"]
+            marks = [] if in_quick else [pytest.mark.whole]
             yield pytest.param(stage, fault, marks=marks)
 
 

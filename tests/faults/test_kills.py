@@ -17,8 +17,8 @@ GRAPH: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 #: Renames in each stage at which it is killed.
 RENAMES = 2
 
-#: Stages of which a cut takes one fault of a kind.
-CUT = {"kill": [*GRAPH][::5], "disk": [*GRAPH][1::5]}
+#: Stages of which `make test-more` tries one fault of a kind.
+QUICK = {"kill": [*GRAPH][::5], "disk": [*GRAPH][1::5]}
 
 
 def points() -> Iterator[Any]:
@@ -32,7 +32,7 @@ def points() -> Iterator[Any]:
         numbers = generator.sample(range(1, renames + 1), min(RENAMES, renames))
         for place, number in enumerate(numbers):
             when, who = generator.choice(["before", "after"]), "dvc" if generator.random() < 0.3 else "stage"
-            marks = [whole] if place or stage not in CUT["kill"] else []
+            marks = [whole] if place or stage not in QUICK["kill"] else []
             yield pytest.param(stage, "", number, when, who, id=f"{stage}, {who}, {when} rename {number}", marks=marks)
         share = generator.random()
         yield pytest.param(stage, "", share, "within", "stage", id=f"{stage}, within a write, {share:.0%}", marks=whole)

@@ -112,7 +112,7 @@ def run(arguments: list[str], folder: str, environment: Mapping[str, str], strea
 
 
 def serve(path: str) -> None:
-    """Forks for whoever asks. The answer is the child's exit code as text, or nothing if this is not served."""
+    """Forks for whoever asks. The answer is the child's exit code as text, or `no` if this is not served."""
     ours = held(os.environ)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
@@ -143,18 +143,26 @@ def serve(path: str) -> None:
                     connection.sendall(str(children.pop(connection).exitcode).encode())
                 selector.unregister(connection)
                 connection.close()
+    for child in children.values():
+        child.kill()
 
 
 def started(connection: socket.socket, ours: Mapping[str, str]) -> ForkProcess | None:
     """The child that does what is asked for; None if that is not served, or has other variables than `ours`."""
-    size, streams, _, _ = socket.recv_fds(connection, 8, 3)
-    with connection.makefile("rb") as incoming:
-        arguments, folder, environment = marshal.loads(incoming.read(int.from_bytes(size, "big")))
+    connection.settimeout(10)
+    try:
+        size, streams, _, _ = socket.recv_fds(connection, 8, 3)
+        with connection.makefile("rb") as incoming:
+            arguments, folder, environment = marshal.loads(incoming.read(int.from_bytes(size, "big")))
+    except (OSError, EOFError, ValueError):  # who asked was killed
+        connection.close()
+        return None
     child = None
     if SERVED.fullmatch(" ".join(arguments)) and held(environment) == ours:
         child = FORK.Process(target=run, args=(arguments, folder, environment, streams))
         child.start()
     else:
+        connection.sendall(b"no")
         connection.close()
     for stream in streams:
         os.close(stream)

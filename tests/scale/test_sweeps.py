@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from clusters import PATIENCE, PORT, Cluster, isolated, namespaces_allowed, wait_for
-from conftest import Project
+from conftest import ROOT, Project
 from ruamel.yaml import YAML
 
 SWEEP = (sys.executable, "-m", "workflow.sweep")
@@ -236,6 +236,28 @@ def test_a_driver_killed_and_started_again_resumes_the_sweep(
     same_trials(project, swept)  # a sampler begun anew would propose its first values again
 
 
+#: Starts Ray as a sweep does, and has another driver knock with a token of its own.
+KNOCKS = """
+import os, subprocess, sys
+from workflow.cluster import connected
+with connected(1):
+    import ray
+    knock = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False)"
+    other = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
+    command = [sys.executable, "-c", knock, ray.get_runtime_context().gcs_address]
+    print("let in:", subprocess.run(command, env=other, capture_output=True).returncode == 0)
+"""
+
+
+def test_ray_on_this_machine_lets_nobody_in_who_has_another_token(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(secrets.token_hex(32), encoding="ascii")
+    done = Project(ROOT).run(
+        *isolated(sys.executable, "-c", KNOCKS), env={"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}
+    )
+    assert done.stdout.splitlines()[-1:] == ["let in: False"], done.stdout + done.stderr
+
+
+@pytest.mark.whole
 def test_a_driver_without_the_token_is_refused(swept: Project, cluster: Cluster, tmp_path: Path) -> None:
     project = unswept(swept, tmp_path / "project")
     other = tmp_path / "other"
