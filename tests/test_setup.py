@@ -181,7 +181,7 @@ def test_installs_build_then_lock_then_checks_then_stamps(machine: Machine, shel
     said = machine.installed("runtime")
     options = "--quiet --quiet --no-deps --no-build-isolation --no-compile --require-hashes"
     build, lock = (f"-m pip install {options} -r requirements/{name}.txt" for name in ("build", "runtime"))
-    compiled = "-m compileall -qq -j 0 .venv/lib"
+    compiled = f"-m compileall -qq -j 0 {machine.project}/.venv/lib"
     assert machine.calls() == [
         "-m venv .venv", build, compiled, lock, compiled, "-m pip check", "-m pipeline.environment",
     ]  # fmt: skip

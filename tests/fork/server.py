@@ -63,7 +63,7 @@ SERVED = re.compile(r"(-c|-m dvc|-m pytest|-m workflow(\.\w+)*|-m stages \w+ --k
 #: Environment variables that no library reads when it is imported, and those that importing one sets in a worker of
 #: pytest. All others have to be those of this process.
 FREE = re.compile(
-    r"(DVC|GIT|PYTEST|RAY)_.*|PATH|PWD|OLDPWD|SHLVL|TMPDIR|_"
+    r"(DVC|GIT|PYTEST|RAY)_.*|COLUMNS|LINES|PATH|PWD|OLDPWD|SHLVL|TMPDIR|_"
     r"|ENABLE_RUNTIME_UPTIME_TELEMETRY|HDF5_PLUGIN_PATH|KMP_(DUPLICATE_LIB_OK|INIT_AT_FORK)|TF2_BEHAVIOR|TPU_ML_PLATFORM.*"
 )
 
