@@ -224,7 +224,7 @@ def test_other_images_and_missing_results_are_refused(repository: Project) -> No
     assert "workspace has no file metrics/per_image.npz" in error
 
 
-@pytest.mark.parametrize(("pairs", "draws"), [(100, 50), pytest.param(1000, 200, marks=pytest.mark.whole)])
+@pytest.mark.parametrize(("pairs", "draws"), [(200, 100), pytest.param(1000, 200, marks=pytest.mark.whole)])
 def test_simulated_files_give_false_alarms_at_the_level_and_find_what_is_visible(pairs: int, draws: int) -> None:
     """Pairs of per-image files of models of equal loss, and as many whose NLL differs by what is visible."""
     generator = np.random.default_rng(0)
