@@ -379,18 +379,6 @@ def test_dvc_compares_in_a_clone_without_a_remote(finished: Project, tmp_path: P
     assert "failed to load" not in done.stdout + done.stderr
 
 
-@pytest.mark.whole
-def test_an_experiment_with_another_latent_dim_runs_and_shows_in_a_clone(finished: Project, tmp_path: Path) -> None:
-    assert finished.run("git", "clone", "-q", ".", str(tmp_path / "clone")).returncode == 0
-    project = Project(tmp_path / "clone")
-    done = project.run("dvc", "exp", "run", "-n", "three", "-S", "model.latent_dim=3", "-S", "train.epochs=1")
-    assert done.returncode == 0, done.stderr
-    shown = project.run("dvc", "exp", "show", "--only-changed", "--md")
-    assert "three" in shown.stdout
-    provenance = json.loads((project.folder / "metrics/provenance/train.json").read_text())
-    assert provenance[0]["params"]["model"]["latent_dim"] == 3
-
-
 def test_evaluation_is_the_mean_of_the_published_figures_of_each_image(finished: Project) -> None:
     evaluation = json.loads((finished.folder / "metrics/evaluation.json").read_text())
     with np.load(finished.folder / "metrics/per_image.npz", allow_pickle=False) as rows:

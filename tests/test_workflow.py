@@ -103,25 +103,24 @@ def test_overrides_are_read_by_dvc_as_the_values_they_are(project: Project) -> N
         assert {key: params[section][key] for key in values} == values
 
 
-@pytest.mark.whole
-def test_an_experiment_records_what_its_preset_found(project: Project) -> None:
-    preset = project.folder / "presets" / "small.yaml"
-    params = YAML(typ="safe").load(project.folder / "params.yaml")
-    YAML().dump({"train": {**params["train"], "epochs": 1}}, preset)
-    done = project.run(*EXPERIMENT, "small")
-    assert done.returncode == 0, done.stdout + done.stderr
-    record = json.loads((project.folder / "presets/small.json").read_text())
-    assert record["metrics"] == json.loads((project.folder / "metrics/evaluation.json").read_text())
-    assert record["training"]["epochs"] == 1
-    assert record["parent_commit"] == project.run("git", "rev-parse", "HEAD").stdout.strip()
-    assert record["train_seconds"] > 0
-    assert "small" in project.run("dvc", "exp", "show", "--csv").stdout
-    stale = project.run(*STALE).stdout
-    assert "small" not in stale
+def test_an_experiment_records_what_its_preset_found(two_revisions: Project) -> None:
+    def read(path: str) -> Any:
+        return json.loads((two_revisions.folder / path).read_text(encoding="utf-8"))
 
-    with (project.folder / "vae/architectures/textbook.py").open("a") as source:
+    record = read("presets/longer.json")
+    assert record["metrics"] == read("metrics/evaluation.json")
+    assert record["training"]["epochs"] == 12
+    assert record["parent_commit"] == two_revisions.run("git", "rev-parse", "main").stdout.strip()
+    assert record["train_seconds"] > 0
+    assert "longer" in two_revisions.run("dvc", "exp", "show", "--csv", "--rev", "main").stdout
+
+
+def test_a_record_is_stale_once_a_source_of_its_run_changed(two_revisions: Project, tmp_path: Path) -> None:
+    project = two_revisions.copy_to(tmp_path / "project")
+    assert "longer" not in project.run(*STALE).stdout
+    with (project.folder / "vae/architectures/textbook.py").open("a", encoding="utf-8") as source:
         source.write("# changed\n")
-    assert "small" in project.run(*STALE).stdout
+    assert "longer" in project.run(*STALE).stdout
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones(project: Project) -> None:
