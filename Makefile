@@ -33,7 +33,7 @@ test: setup-dev ## run the tests, five to ten minutes (ARGS="-k setup -x" goes t
 test-more: setup-dev ## run what CI adds to these: kills, full disks, hostile input, sweeps on Ray and on a cluster
 	@.venv/bin/python -m bench.tests more $(ARGS)
 
-test-whole: setup-dev ## run all tests there are, also what is too long for CI, under an hour
+test-whole: setup-dev ## run all tests there are, also what is too long for CI, half an hour
 	@.venv/bin/python -m bench.tests whole $(ARGS)
 
 lint: setup-dev ## check style (ruff), types (mypy) and workflow files (actionlint, zizmor)

@@ -28,21 +28,16 @@ KEPT = Path("runs/tests.json")
 RESULTS = Path("bench/tests.json")
 
 _PYTEST = (sys.executable, "-m", "pytest", "--numprocesses=auto")
-_BY_MODULE = (*_PYTEST, "--dist=loadfile", "--no-loadscope-reorder")
-_TESTS = (*_BY_MODULE, "--maxprocesses=4")
-_COUNTING = ("-p", "tests.faults.counting")
-_FAULTS = (*_PYTEST, "--maxprocesses=4", "--dist=worksteal", *_COUNTING, "tests/faults", "--whole")
+_TESTS = (*_PYTEST, "--dist=loadfile", "--no-loadscope-reorder", "--maxprocesses=4")
+_COUNTING = (*_PYTEST, "-p", "tests.faults.counting")
+_FAULTS_AND_SCALE = (*_COUNTING, "--dist=loadgroup", "--maxprocesses=2", "tests/scale", "tests/faults")
 
 #: What is run for each command, by the names of its parts.
 COMMANDS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "test": {"tests": _TESTS},
-    "more": {"faults and scale": (*_BY_MODULE, "--maxprocesses=2", *_COUNTING, "tests/scale", "tests/faults")},
-    "faults": {"faults": _FAULTS},
-    "whole": {
-        "tests": (*_TESTS, "--whole"),
-        "faults": _FAULTS,
-        "scale": (sys.executable, "-m", "pytest", "tests/scale", "--whole"),
-    },
+    "more": {"faults and scale": _FAULTS_AND_SCALE},
+    "faults": {"faults": (*_COUNTING, "--dist=worksteal", "--maxprocesses=4", "--whole", "tests/faults")},
+    "whole": {"tests": (*_TESTS, "--whole"), "faults and scale": (*_FAULTS_AND_SCALE, "--whole")},
 }
 
 #: Tests whose time is that of a whole pipeline, which they have made for others.

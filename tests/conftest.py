@@ -102,8 +102,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out what only a whole run tries, unless that was asked for, and puts the rest in order.
 
-    One worker makes the project whose pipeline has run, while the others try what needs none.
+    One worker makes the project whose pipeline has run, while the others try what needs none. Two Rays that start at
+    once on a machine may take each other's files: one worker has all that starts one.
     """
+    for item in items:
+        if item.path.parent.name == "scale":
+            item.add_marker(pytest.mark.xdist_group("ray"))
     if not config.getoption("--whole"):
         kept = [item for item in items if item.get_closest_marker("whole") is None]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])

@@ -18,6 +18,7 @@ KINDS = (
     "disks read-only",
     "starts at once",
     "variations identical",
+    "variations not possible here",
     "inputs tried",
     "inputs refused",
     "inputs wrongly accepted",
