@@ -28,9 +28,10 @@ KEPT = Path("runs/tests.json")
 RESULTS = Path("bench/tests.json")
 
 _PYTEST = (sys.executable, "-m", "pytest", "--numprocesses=auto")
-_TESTS = (*_PYTEST, "--dist=loadfile", "--no-loadscope-reorder", "--maxprocesses=4")
+_BY_MODULE = ("--dist=loadfile", "--no-loadscope-reorder")
+_TESTS = (*_PYTEST, *_BY_MODULE, "--maxprocesses=4")
 _COUNTING = (*_PYTEST, "-p", "tests.faults.counting")
-_FAULTS_AND_SCALE = (*_COUNTING, "--dist=loadgroup", "--maxprocesses=2", "tests/scale", "tests/faults")
+_FAULTS_AND_SCALE = (*_COUNTING, "--maxprocesses=2", *_BY_MODULE, "tests/scale", "tests/faults")
 
 #: What is run for each command, by the names of its parts.
 COMMANDS: Mapping[str, Mapping[str, Sequence[str]]] = {

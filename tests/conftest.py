@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -102,12 +102,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out what only a whole run tries, unless that was asked for, and puts the rest in order.
 
-    One worker makes the project whose pipeline has run, while the others try what needs none. Two Rays that start at
-    once on a machine may take each other's files: one worker has all that starts one.
+    One worker makes the project whose pipeline has run, while the others try what needs none.
     """
-    for item in items:
-        if item.path.parent.name == "scale":
-            item.add_marker(pytest.mark.xdist_group("ray"))
     if not config.getoption("--whole"):
         kept = [item for item in items if item.get_closest_marker("whole") is None]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
@@ -315,6 +311,14 @@ def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
         return Project(link.resolve())
 
     return made
+
+
+@pytest.fixture(scope="module")
+def one_ray(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[None]:
+    """Keeps modules apart that start a Ray: two that start at once on a machine may take each other's files."""
+    own = tmp_path_factory.getbasetemp()
+    with FileLock((own if worker_id == "master" else own.parent) / "ray.lock"):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ SEEDS = isolated(sys.executable, "-m", "workflow.seeds")
 STALE_SEEDS = (sys.executable, "-c", "from workflow import seeds; print(seeds.stale())")
 AUDITS = isolated(sys.executable, "-m", "workflow.audit.many")
 
-pytestmark = pytest.mark.whole
+pytestmark = [pytest.mark.whole, pytest.mark.usefixtures("one_ray")]
 
 
 def test_seeds_are_run_once_as_experiments_and_recorded(project: Project) -> None:

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 WORKERS = isolated(sys.executable, "-m", "workflow.workers")
 ADDRESSES = ("127.0.0.1:2222", "127.0.0.1:2223")
 
+pytestmark = pytest.mark.usefixtures("one_ray")
+
 #: 20 steps that use all that a step can have.
 CHANGES: Mapping[str, Mapping[str, Any]] = {
     "model": {

@@ -28,6 +28,8 @@ SPEC: Mapping[str, Any] = {
     "budget": {"trials": 12},
 }
 
+pytestmark = pytest.mark.usefixtures("one_ray")
+
 #: Values that the sampler draws without a look at others.
 DRAWN = 10
 
