@@ -24,6 +24,7 @@ from pipeline.params.section import PARAMS_FILE
 from pipeline.params.whole import load_params
 from pipeline.processor import instruction_set, processor_name
 from pipeline.progress import progress
+from workflow.command import end
 from workflow.presets import METRICS, resolved, run_record
 from workflow.working_copy import working_copy
 
@@ -47,16 +48,15 @@ def main(arguments: Sequence[str]) -> int:
     """Measures and writes.
 
     Returns:
-        Exit status: 0, or 1 with a sentence.
+        Exit status: 0.
+
+    Raises:
+        StageError: If a program fails, or a whole run has no record.
     """
     parser = argparse.ArgumentParser(prog="python -m bench")
     parser.add_argument("--full", action="store_true", help="repeat whole runs instead of reading their records")
     full = parser.parse_args(arguments).full
-    try:
-        results = measure(full=full)
-    except StageError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
+    results = measure(full=full)
     write_json(RESULTS, results)
     with atomic(PAGE) as partial:
         partial.write_text(page(results), encoding="utf-8")
@@ -215,4 +215,4 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end("bench", lambda: main(sys.argv[1:]))

@@ -25,6 +25,7 @@ from pipeline.files import atomic, files_of, significant, write_json
 from pipeline.params.section import PARAMS_FILE
 from pipeline.processor import KERNELS, instruction_set, processor_name
 from workflow.changes import changes
+from workflow.command import end
 from workflow.distances import distances
 from workflow.lock import outputs
 from workflow.revisions import WORKSPACE, Revision, resolve
@@ -78,7 +79,10 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the variations that are named, or all, and writes what all those that were ever measured differ by.
 
     Returns:
-        Exit status: 0, or 1 with a sentence.
+        Exit status: 0.
+
+    Raises:
+        StageError: If a variation is not known, or fails.
     """
     parser = argparse.ArgumentParser(prog="python -m bench.portability", allow_abbrev=False)
     known = [*VARIATIONS, OPERATIONS, PROCESSOR]
@@ -90,20 +94,16 @@ def main(arguments: Sequence[str]) -> int:
     )
     here = [name for name, variation in VARIATIONS.items() if _applies(variation)]
     names = parser.parse_args(arguments).names or [*here, OPERATIONS]
-    try:
-        unknown = [name for name in names if name not in known]
-        if unknown:
-            raise StageError(f"{unknown[0]!r} is no variation; expected some of: {', '.join(known)}")
-        for number, name in enumerate(names, 1):
-            print(f"portability: {number} of {len(names)}, {name}", flush=True)
-            if name == OPERATIONS:
-                _keep(name, {"machine": f"{processor_name()}, {instruction_set()}", "table": kernel_table()})
-            else:
-                _keep(name, compare_processors() if name == PROCESSOR else measure(VARIATIONS[name]))
-        _write(_kept(), json.loads(RECORD.read_text(encoding="utf-8")).get(OPERATIONS))
-    except StageError as error:
-        print(f"portability: {error}", file=sys.stderr)
-        return 1
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise StageError(f"{unknown[0]!r} is no variation; expected some of: {', '.join(known)}")
+    for number, name in enumerate(names, 1):
+        print(f"portability: {number} of {len(names)}, {name}", flush=True)
+        if name == OPERATIONS:
+            _keep(name, {"machine": f"{processor_name()}, {instruction_set()}", "table": kernel_table()})
+        else:
+            _keep(name, compare_processors() if name == PROCESSOR else measure(VARIATIONS[name]))
+    _write(_kept(), json.loads(RECORD.read_text(encoding="utf-8")).get(OPERATIONS))
     print(PAGE.read_text(encoding="utf-8"))
     return 0
 
@@ -262,4 +262,4 @@ def _page(measured: Sequence[Mapping[str, Any]], operations: Mapping[str, str] |
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end("portability", lambda: main(sys.argv[1:]))

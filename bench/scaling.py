@@ -17,12 +17,13 @@ from typing import Any
 from ruamel.yaml import YAML
 from tabulate import tabulate
 
-from pipeline.errors import StageError
 from pipeline.files import atomic, write_json
 from pipeline.processor import instruction_set, processor_name
 from workflow.cluster import environment, prepare
+from workflow.command import end
 from workflow.sweep.copy import WorkingCopy
 from workflow.sweep.engine import head_commit
+from workflow.working_copy import cache_of, write_settings
 
 PAGE = Path("bench/scaling.md")
 RESULTS = Path("bench/scaling.json")
@@ -44,15 +45,14 @@ def main() -> int:
     """Measures, and writes bench/scaling.md and bench/scaling.json.
 
     Returns:
-        Exit status: 0, or 1 with a sentence.
+        Exit status: 0.
+
+    Raises:
+        StageError: If the commit cannot be run.
     """
-    try:
-        prepare()
-        commit = head_commit()
-        found = {str(workers): _measured(workers, commit) for workers in WORKERS}
-    except (StageError, subprocess.CalledProcessError) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
+    prepare()
+    commit = head_commit()
+    found = {str(workers): _measured(workers, commit) for workers in WORKERS}
     machine = f"{processor_name()}, {instruction_set()}, {os.cpu_count()} cores"
     write_json(RESULTS, {"machine": machine, "workers": found})
     with atomic(PAGE) as partial:
@@ -96,8 +96,7 @@ def _sweep(workers: int, commit: str) -> dict[str, Any]:
         project = Path(folder) / "project"
         subprocess.run(["git", "clone", "--quiet", ".", str(project)], check=True)
         subprocess.run(["git", "-C", str(project), "checkout", "--quiet", "--detach", commit], check=True)
-        cache = str(Path(".dvc/cache").resolve())
-        subprocess.run(["dvc", "config", "--local", "cache.dir", cache], cwd=project, env=environment(), check=True)
+        write_settings(project, cache={"dir": cache_of(Path())})
         with (project / "sweeps/bench.yaml").open("w", encoding="utf-8") as handle:
             sampler = {"name": "random", "seed": secrets.randbelow(2**31)}  # the run cache has trials of other sweeps
             YAML().dump({**SPEC, "sampler": sampler}, handle)
@@ -164,4 +163,4 @@ def _spread(seconds: Sequence[float]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end("bench", main)

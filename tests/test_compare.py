@@ -19,7 +19,8 @@ from scipy.stats import binom
 from pipeline.errors import StageError
 from vae.comparison import LEVEL, POWER
 from vae.statistics import GRID_NATS
-from workflow.compare import compare, main
+from workflow.command import end
+from workflow.compare import FAILED, compare, main
 from workflow.revisions import Revision, resolve
 from workflow.verdicts import PRIMARY, UNSEEN, verdicts
 
@@ -73,9 +74,13 @@ def clone(branches: Project, folder: Path, monkeypatch: pytest.MonkeyPatch, *nam
 
 def run(*arguments: str) -> tuple[int, str, str]:
     """Status and what is printed of `python -m workflow.compare` in the working directory, without a new process."""
-    with redirect_stdout(io.StringIO()) as said, redirect_stderr(io.StringIO()) as error:
-        status = main(arguments)
-    return status, said.getvalue(), error.getvalue()
+    with (
+        redirect_stdout(io.StringIO()) as said,
+        redirect_stderr(io.StringIO()) as error,
+        pytest.raises(SystemExit) as ended,
+    ):
+        end("compare", lambda: main(arguments), refused=FAILED)
+    return int(str(ended.value.code)), said.getvalue(), error.getvalue()
 
 
 @pytest.mark.parametrize(

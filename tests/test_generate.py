@@ -22,6 +22,7 @@ from vae.evaluation import Evaluator
 from vae.interchange import to_bytes, to_onnx
 from vae.model import VAE, build_vae
 from workflow import generate
+from workflow.command import end
 
 BARRED = "import sys; sys.modules.update(tensorflow=None, keras=None); from workflow.generate import main; "
 
@@ -199,11 +200,9 @@ def test_what_cannot_be_done_is_refused_by_name(
     Path("text.png").write_text("no image", encoding="utf-8")
     Path("folder.png").mkdir(exist_ok=True)
     before = {path: path.read_bytes() for path in handed_over.folder.rglob("*") if path.is_file()}
-    try:
-        status = generate.main(arguments)
-    except SystemExit as error:  # argparse's own
-        status = error.code
-    assert status not in (0, None)
+    with pytest.raises(SystemExit) as ended:
+        end("generate", lambda: generate.main(arguments))
+    assert ended.value.code not in (0, None)
     assert named in capsys.readouterr().err
     assert {path: path.read_bytes() for path in handed_over.folder.rglob("*") if path.is_file()} == before
 

@@ -11,6 +11,7 @@ import pytest
 from conftest import HOSTILE, ROOT, Project, as_committed, sweep_record
 from ruamel.yaml import YAML
 
+from pipeline.errors import StageError
 from workflow.report.__main__ import main
 from workflow.report.page import render
 from workflow.report.sweeps import places, sweeps
@@ -270,14 +271,14 @@ def test_what_a_revision_lacks_is_said_and_the_rest_is_shown(
 
 
 def test_what_cannot_be_shown_leaves_no_page(
-    two_revisions: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    two_revisions: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = two_revisions.copy_to(tmp_path / "spoilt")
     (project.folder / "metrics" / "evaluation.json").unlink()
     monkeypatch.chdir(project.folder)
     for name, words in (("nowhere", "revision 'nowhere'"), ("workspace", "has no file metrics/evaluation.json")):
-        assert main([name, "--output", "none.html"]) == 1
-        assert words in capsys.readouterr().err
+        with pytest.raises(StageError, match=words):
+            main([name, "--output", "none.html"])
         assert not (project.folder / "none.html").exists()
 
 

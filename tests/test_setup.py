@@ -190,6 +190,25 @@ def test_installs_build_then_lock_then_checks_then_stamps(machine: Machine, shel
     assert sorted(path.name for path in (machine.project / ".venv").iterdir()) == ["bin", "setup.stamp"]
 
 
+def test_a_package_that_was_replaced_by_hand_is_brought_back(machine: Machine) -> None:
+    packages = machine.project / ".venv/lib/python3.11/site-packages"
+    machine.installed("runtime")
+    packages.mkdir(parents=True)
+    for name in ("numpy-2.4.4.dist-info", "tensorflow-2.21.0.dist-info"):
+        (packages / name).mkdir()
+    machine.installed("runtime")
+    machine.calls()
+    assert machine.installed("runtime") == ""
+    assert machine.calls() == []
+
+    (packages / "numpy-2.4.4.dist-info").rename(packages / "numpy-2.4.5.dist-info")
+    assert "setup: bringing back packages of .venv that were changed: half a minute" in machine.installed("runtime")
+    calls = machine.calls()
+    assert [call for call in calls if call.endswith("-r requirements/runtime.txt")]
+    assert "-m venv .venv" not in calls
+    assert machine.installed("runtime") == ""
+
+
 def test_second_run_is_silent_and_does_nothing(machine: Machine) -> None:
     machine.installed("runtime")
     machine.calls()
@@ -544,9 +563,16 @@ def test_musl_is_unsupported(machine: Machine) -> None:
     assert "musl (as Alpine) is not supported, TensorFlow has no package for it; expected" in machine.refused("runtime")
 
 
-def test_colon_in_the_folder_name_is_refused(machine: Machine) -> None:
-    machine.project = machine.project.rename(machine.project.parent / "a:b")
-    assert "a:b has a colon in its name, which no PATH can hold; rename it" in machine.refused("runtime")
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("a:b", "a:b has a colon in its name, which no PATH can hold; rename it"),
+        ("{x}", "{x} has a brace in its name, which DVC reads as a field to fill in; rename it"),
+    ],
+)
+def test_a_folder_name_that_cannot_work_is_refused(machine: Machine, name: str, words: str) -> None:
+    machine.project = machine.project.rename(machine.project.parent / name)
+    assert words in machine.refused("runtime")
 
 
 # --- the Makefile

@@ -6,13 +6,12 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import StageError
 from pipeline.files import atomic
-from pipeline.stage import INTERRUPTED
 
 #: The token of this clone, that head, workers and driver have to show; readable by its owner only.
 TOKEN = Path("state/ray-token")
@@ -113,19 +112,3 @@ def environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
     path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
     return {**kept, "PATH": path, "DVC_NO_ANALYTICS": "1"}
-
-
-def exit_status(command: str, work: Callable[[], int], refused: int = 1) -> int:
-    """What `work` returns, or the status of a command that ends with a sentence, which begins with its name.
-
-    Returns:
-        The status of `work`; `refused` if it was refused or failed; 130 if it was interrupted.
-    """
-    try:
-        return work()
-    except StageError as error:
-        print(f"{command}: {error}", file=sys.stderr)
-        return refused
-    except KeyboardInterrupt:
-        print(f"{command}: interrupted; the same command goes on with it", file=sys.stderr)
-        return INTERRUPTED

@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.errors import StageError
 from vae.comparison import LEVEL, POWER
 from workflow.changes import changes, values
+from workflow.command import end
 from workflow.lock import contradictions
 from workflow.revisions import WORKSPACE, Revision, resolve
 from workflow.tables import FORMATS
@@ -72,8 +73,10 @@ def main(arguments: Sequence[str]) -> int:
     """Prints the comparison.
 
     Returns:
-        0; with `--fail-if-worse` 1 if the NLL of binarised validation images is worse; 2 with a sentence if the two can
-        not be compared or, with `--fail-if-worse`, if the results of one are not its own.
+        0; with `--fail-if-worse` 1 if the NLL of binarised validation images is worse.
+
+    Raises:
+        StageError: If the two cannot be compared or, with `--fail-if-worse`, if the results of one are not its own.
     """
     parser = argparse.ArgumentParser(prog="python -m workflow.compare", allow_abbrev=False)
     parser.add_argument("base", metavar="BASE", help="commit, branch, tag, DVC experiment or workspace")
@@ -81,15 +84,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--format", choices=FORMATS, default="text")
     parser.add_argument("--fail-if-worse", action="store_true", help="exit with 1 if HEAD is worse")
     options = parser.parse_args(arguments)
-    try:
-        base, head = resolve(options.base), resolve(options.head)
-        comparison = compare(base, head)
-        print(FORMATS[options.format](comparison.as_dict()))
-        if options.fail_if_worse:
-            _refuse_untrue(base, head)
-    except StageError as error:
-        print(f"compare: {error}", file=sys.stderr)
-        return FAILED
+    base, head = resolve(options.base), resolve(options.head)
+    comparison = compare(base, head)
+    print(FORMATS[options.format](comparison.as_dict()))
+    if options.fail_if_worse:
+        _refuse_untrue(base, head)
     return IS_WORSE if options.fail_if_worse and comparison.primary["verdict"] == WORSE else 0
 
 
@@ -140,4 +139,4 @@ def _refuse_untrue(*revisions: Revision) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end("compare", lambda: main(sys.argv[1:]), refused=FAILED)

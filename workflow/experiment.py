@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pipeline.errors import StageError
+from workflow.command import end
 from workflow.presets import METRICS, read_preset, record_run
 from workflow.summary import table
 
@@ -15,18 +15,17 @@ def main(arguments: Sequence[str]) -> int:
     """Runs `dvc exp run` with the preset's values; what follows the name goes to it.
 
     Returns:
-        Exit status: 0, that of DVC, or 1 with a sentence.
+        Exit status: 0, or that of DVC.
+
+    Raises:
+        StageError: If there is no such preset.
     """
     name, *options = arguments or [""]
-    try:
-        settings = [part for setting in overrides(read_preset(name)) for part in ("--set-param", setting)]
-        done = subprocess.run(["dvc", "exp", "run", "--name", name, *settings, *options], check=False)
-        if done.returncode:
-            return done.returncode
-        path = record_run(name)
-    except StageError as error:
-        print(f"experiment: {error}", file=sys.stderr)
-        return 1
+    settings = [part for setting in overrides(read_preset(name)) for part in ("--set-param", setting)]
+    done = subprocess.run(["dvc", "exp", "run", "--name", name, *settings, *options], check=False)
+    if done.returncode:
+        return done.returncode
+    path = record_run(name)
     print(table(json.loads((METRICS / "evaluation.json").read_text(encoding="utf-8")), None))
     print(f"\nRecorded in {path}. Beside the others: dvc exp show --only-changed")
     print("Back to the commit: git restore params.yaml dvc.lock metrics && git clean -fdq metrics && dvc checkout")
@@ -41,4 +40,4 @@ def overrides(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end("experiment", lambda: main(sys.argv[1:]))

@@ -17,6 +17,7 @@ from PIL import Image
 from pipeline.errors import StageError
 from pipeline.files import atomic, prove
 from vae.exported import ExportedVAE
+from workflow.command import end
 
 EXPORT = Path("data/export")
 
@@ -32,21 +33,17 @@ def main(arguments: Sequence[str]) -> int:
     """Writes what was asked for.
 
     Returns:
-        Exit status: 0, or 1 with a sentence.
+        Exit status: 0.
+
+    Raises:
+        StageError: If there is no model, or an image or a place does not serve.
     """
     options = _parser().parse_args(arguments)
-    try:
-        vae = load(options.export)
-        if options.command == "samples":
-            written = _write_samples(vae, options)
-        else:
-            written = _write_reconstructions(vae, options.images, options.output)
-    except StageError as error:
-        print(f"generate: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"generate: {error}: make room, mend the permissions, or name another place", file=sys.stderr)
-        return 1
+    vae = load(options.export)
+    if options.command == "samples":
+        written = _write_samples(vae, options)
+    else:
+        written = _write_reconstructions(vae, options.images, options.output)
     print(f"generate: wrote {written}")
     return 0
 
@@ -195,4 +192,4 @@ def _as_bytes(images: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end("generate", lambda: main(sys.argv[1:]))

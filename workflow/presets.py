@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from pipeline.files import sha256_file, write_json
 from pipeline.params.section import PARAMS_FILE
 from pipeline.params.whole import Params, load_params
 from pipeline.provenance import digest_of, sources_of
+from workflow.revisions import resolve
 
 FOLDER = Path("presets")
 METRICS = Path("metrics")
@@ -73,12 +73,11 @@ def record_run(name: str) -> Path:
     train, evaluate = (run_record(stage) for stage in ("train", "evaluate"))
     processor = _json(METRICS / "processor.json")
     path = FOLDER / f"{name}.json"
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     write_json(
         path,
         {
             "command": f"make experiment NAME={name}",
-            "parent_commit": commit,
+            "parent_commit": resolve("HEAD").commit,
             "digest": run_digest(load_params()),
             "seed": load_params().train.seed,
             "train_seconds": round(train["seconds"], 1),

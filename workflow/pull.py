@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import IO
 
 from pipeline.errors import StageError
+from workflow.command import end
 from workflow.pack import Manifest, cache_folder, held_bytes, held_outputs, place, read_pack
 from workflow.revisions import WORKSPACE, resolve
 
@@ -25,17 +26,16 @@ def main(arguments: Sequence[str]) -> int:
     """Pulls, and checks the outputs out.
 
     Returns:
-        Exit status: 0, or 1 with a sentence.
+        Exit status: 0.
+
+    Raises:
+        StageError: If it cannot be pulled, or checked out.
     """
-    try:
-        if len(arguments) != 1 or not arguments[0]:
-            raise StageError("no source received; usage: make pull FROM=path-or-url")
-        manifest = pull(arguments[0])
-        if subprocess.run(["dvc", "checkout", "--quiet", *manifest.outputs], check=False).returncode:
-            raise StageError("`dvc checkout` failed, its message stands above; the cache is filled: run it again")
-    except StageError as error:
-        print(f"pull: {error}", file=sys.stderr)
-        return 1
+    if len(arguments) != 1 or not arguments[0]:
+        raise StageError("no source received; usage: make pull FROM=path-or-url")
+    manifest = pull(arguments[0])
+    if subprocess.run(["dvc", "checkout", "--quiet", *manifest.outputs], check=False).returncode:
+        raise StageError("`dvc checkout` failed, its message stands above; the cache is filled: run it again")
     print(f"pull: version {manifest.version} is in place, {len(manifest.outputs)} outputs, as dvc.lock states them")
     return 0
 
@@ -78,4 +78,4 @@ def _opened(source: str) -> AbstractContextManager[IO[bytes]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end("pull", lambda: main(sys.argv[1:]))

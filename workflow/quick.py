@@ -3,10 +3,10 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 from pipeline.params.section import PARAMS_FILE
+from workflow.command import end
 from workflow.lock import LOCK
 from workflow.presets import write_params
 from workflow.summary import EVALUATION, FIGURES, table
@@ -37,4 +37,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end("quick", main)

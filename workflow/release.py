@@ -10,10 +10,11 @@ from pathlib import Path
 from pipeline.errors import StageError
 from pipeline.files import atomic, sha256_file
 from workflow import seeds
+from workflow.command import end
 from workflow.lock import contradictions
 from workflow.pack import write_pack
 from workflow.presets import stale_presets
-from workflow.revisions import resolve
+from workflow.revisions import changed, resolve
 from workflow.staleness import stale_stages
 
 FOLDER = Path("releases")
@@ -26,15 +27,14 @@ def main(arguments: Sequence[str]) -> int:
     """Releases the commit at hand, or says everything that stands in the way.
 
     Returns:
-        Exit status: 0, or 1 with sentences.
+        Exit status: 0.
+
+    Raises:
+        StageError: With everything that stands in the way.
     """
-    try:
-        if len(arguments) != 1:
-            raise StageError(f"received {len(arguments)} arguments; usage: make release VERSION=1.0.0")
-        path = release(arguments[0])
-    except StageError as error:
-        print(f"release: {error}", file=sys.stderr)
-        return 1
+    if len(arguments) != 1:
+        raise StageError(f"received {len(arguments)} arguments; usage: make release VERSION=1.0.0")
+    path = release(arguments[0])
     print(
         f"release: wrote {path}, {path.stat().st_size / 1e6:.0f} MB, sha256 {sha256_file(path)}\n"
         f"release: tagged v{arguments[0]} and {MODEL}@v{arguments[0]}; publish them: git push origin v{arguments[0]} "
@@ -77,9 +77,8 @@ def _faults(version: str) -> Iterator[str]:
         yield f"CHANGELOG.md has no section `## {version}`"
     if _run("git", "tag", "--list", f"v{version}", f"{MODEL}@v{version}"):
         yield f"there is a tag v{version} or {MODEL}@v{version} already"
-    changed = _run("git", "status", "--porcelain").splitlines()
-    if changed:
-        yield f"not committed: {', '.join(line[3:] for line in changed)}"
+    if uncommitted := changed():
+        yield f"not committed: {', '.join(uncommitted)}"
     stale = stale_stages()
     if stale:
         yield f"dvc.lock is stale, {', '.join(stale)} would run: `dvc repro`, and commit dvc.lock and metrics/"
@@ -97,4 +96,4 @@ def _run(*command: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end("release", lambda: main(sys.argv[1:]))

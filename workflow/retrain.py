@@ -18,6 +18,7 @@ from typing import Any
 
 from pipeline.errors import StageError
 from pipeline.files import atomic
+from workflow.command import end
 from workflow.compare import compare
 from workflow.lock import LOCK, contradictions
 from workflow.presets import STAGES
@@ -161,4 +162,4 @@ def write(findings: Findings, output: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end("retrain", lambda: main(sys.argv[1:]))

@@ -71,29 +71,18 @@ class Revision:
     def hashes(self, *folders: str) -> dict[str, str]:
         """Git's ids of the files under the folders, one at least, or of the files named, by path from the project."""
         if self.commit is None:
-            listed = self._git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *folders).stdout
-            paths = sorted({path for path in listed.decode().split("\0") if path and (self.folder / path).is_file()})
-            if not paths:
-                return {}
-            ids = subprocess.run(
-                ["git", "-C", str(self.folder), "hash-object", "--stdin-paths"],
-                input="\n".join(paths).encode(),
-                capture_output=True,
-                check=True,
-            ).stdout.decode()
-            return dict(zip(paths, ids.split(), strict=True))
-        files = _ids(self.folder.resolve(), self.commit)
-        return {path: found for path, found in files.items() if any(Path(path).is_relative_to(f) for f in folders)}
-
-    def _git(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-        return _git("-C", str(self.folder), *arguments)
+            paths = files(self.folder, *folders)
+            hashed = git(self.folder, "hash-object", "--", *paths).split() if paths else []
+            return dict(zip(paths, hashed, strict=True))
+        ids = _ids(self.folder.resolve(), self.commit)
+        return {path: found for path, found in ids.items() if any(Path(path).is_relative_to(f) for f in folders)}
 
 
 def resolve(name: str) -> Revision:
     """The revision that a person means.
 
     Raises:
-        StageError: If there is none of that name, or no git repository.
+        StageError: If there is none of that name, or git refuses the folder, with its reason and its mend.
     """
     if name == WORKSPACE:
         return Revision(name, None)
@@ -107,6 +96,7 @@ def resolve(name: str) -> Revision:
             )
         if found:
             return Revision(name, found[0])
+    git(Path(), "rev-parse", "--git-dir")
     known = ", ".join(sorted(experiments())) or "none"
     raise StageError(
         f"revision {name!r}: expected a commit, a branch, a tag, a DVC experiment (here: {known}) or "
@@ -136,6 +126,20 @@ def git(folder: Path, *arguments: str) -> str:
     if done.returncode:
         raise StageError(f"`git {' '.join(arguments)}` failed: {done.stderr.decode().strip()}")
     return done.stdout.decode()
+
+
+def files(folder: Path, *below: str) -> list[str]:
+    """Files that are tracked or could be, and are there, by path from `folder`: all, or those below some paths."""
+    listed = git(folder, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *below)
+    return sorted({path for path in listed.split("\0") if path and (folder / path).is_file()})
+
+
+def changed(*paths: str) -> list[str]:
+    """Files of the project, or of those paths, that are not as HEAD has them, by path from its folder."""
+    wanted = ("-z", "--", *(paths or ["."]))
+    told = git(Path(), "diff", "--name-only", "--relative", "HEAD", *wanted)
+    told += git(Path(), "ls-files", "--others", "--exclude-standard", *wanted)
+    return sorted({path for path in told.split("\0") if path})
 
 
 @cache

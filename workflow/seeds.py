@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.errors import StageError
 from pipeline.files import write_metrics
 from pipeline.params.whole import load_params
-from workflow.cluster import exit_status
+from workflow.command import end
 from workflow.presets import STAGES, run_digest
 from workflow.revisions import experiments, resolve
 from workflow.sweep.engine import COMPLETED, Plan, forget, head_commit, run
@@ -121,4 +121,4 @@ def _metrics(name: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_status("seeds", lambda: main(sys.argv[1:])))
+    end("seeds", lambda: main(sys.argv[1:]))

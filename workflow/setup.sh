@@ -49,6 +49,9 @@ stamp_of() {
     printf '%s %s, Python %s, %s' "$1" "$(cat requirements/build.txt "requirements/$1.txt" | cksum)" "$2" "$root"
 }
 
+# What is installed, by the names of packages and versions: a pip by hand changes it.
+installed_sum() { (cd .venv/lib/python*/site-packages && printf '%s\n' *.dist-info) 2>/dev/null | cksum; }
+
 numeric_sum() { if [ -f numeric.txt ]; then cksum <numeric.txt; else echo none; fi; }
 
 # Runs the probe in Python $1; false if it does not run.
@@ -183,7 +186,10 @@ require_platform() {
         *musl*) refuse "a Linux with musl (as Alpine) is not supported, TensorFlow has no package for it;" \
             "expected one with glibc: use Debian, for example in a container" ;;
     esac
-    case "$root" in *:*) refuse "the folder $root has a colon in its name, which no PATH can hold; rename it" ;; esac
+    case "$root" in
+        *:*) refuse "the folder $root has a colon in its name, which no PATH can hold; rename it" ;;
+        *[{}]*) refuse "the folder $root has a brace in its name, which DVC reads as a field to fill in; rename it" ;;
+    esac
 }
 
 require_git() {
@@ -278,7 +284,7 @@ update() {
         find_python
         require_disk $((environment_gb + data_gb)) ".venv $environment_gb, data and cache $data_gb"
     else
-        require_disk 1 "for $more"
+        require_disk 1 "$doing"
     fi
     require_git
     require_writable
@@ -293,7 +299,7 @@ update() {
         say "installing about $(about "$lock") packages, up to 3 GB: 2 minutes with a fast network, else longer"
     else
         # The lock has the versions of the one that stands: that stays as stamped, even if this fails.
-        say "adding $more to .venv: half a minute"
+        say "$doing: half a minute"
     fi
     install "$lock"
     conflicts=$(.venv/bin/python -m pip check 2>&1) || refuse "requirements/$lock.txt contradicts itself: $conflicts;" \
@@ -303,9 +309,9 @@ update() {
     say ".venv is ready"
 }
 
-# Second line of the stamp: the numeric.txt that this .venv has seen to.
+# Second line of the stamp: the numeric.txt that this .venv has seen to; third line: what is installed.
 write_stamp() {
-    printf '%s\n%s\n' "$stamp" "$1" >.venv/setup.stamp.partial
+    printf '%s\n%s\n%s\n' "$stamp" "$1" "$(installed_sum)" >.venv/setup.stamp.partial
     mv .venv/setup.stamp.partial .venv/setup.stamp
 }
 
@@ -313,8 +319,8 @@ case "$#,${1-}" in
     1,runtime | 1,scale | 1,dev) lock=$1 ;;
     *) refuse "$usage, received: $*" ;;
 esac
-more="Ray and Optuna"
-if [ "$lock" = dev ]; then more="the tools of make test"; fi
+doing="adding Ray and Optuna to .venv"
+if [ "$lock" = dev ]; then doing="adding the tools of make test to .venv"; fi
 cd -P "$(dirname "$0")/.."
 root=$(pwd -P)
 while [ "${PATH#"$root/.venv/bin:"}" != "$PATH" ]; do
@@ -328,13 +334,19 @@ current=no # .venv holds what is asked for
 reuse=no   # .venv holds a lock before the one that is asked for
 stamp=
 seen=
+held_sum=
 if [ -f .venv/setup.stamp ] && examine .venv/bin/python; then
-    { IFS= read -r stamp && read -r seen; } <.venv/setup.stamp || true
+    { IFS= read -r stamp && IFS= read -r seen && IFS= read -r held_sum; } <.venv/setup.stamp || true
     kept=reuse
     for held in $locks; do
         if [ "$held" = "$lock" ]; then kept=current; fi
         if [ "$stamp" = "$(stamp_of "$held" "$version")" ]; then eval "$kept=yes"; fi
     done
+    if [ "$current" = yes ] && [ "$held_sum" != "$(installed_sum)" ]; then
+        current=no
+        reuse=yes
+        doing="bringing back packages of .venv that were changed"
+    fi
     if [ -n "${PYTHON:-}" ]; then
         installed=$version
         if ! examine "$PYTHON" || [ "$version" != "$installed" ]; then

@@ -2,13 +2,13 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StageError
-from workflow.revisions import resolve
+from workflow.command import end
+from workflow.revisions import changed, resolve
 from workflow.tolerance import flatten, held_against
 
 EVALUATION = Path("metrics/evaluation.json")
@@ -57,12 +57,11 @@ def table(ours: Mapping[str, Any], committed: Mapping[str, Any] | None) -> str:
 def _verdict(committed: bytes | None) -> tuple[str, int]:
     if committed is None:
         return f"No committed results to compare with ({_git_refusal()}).", 0
-    if not _git("status", "--porcelain", "--", *RESULTS):
+    if not changed(*RESULTS):
         return "The results are the commit's, byte for byte.", 0
-    changed = [line[3:] for line in _git("status", "--porcelain", "--", *CAUSES).splitlines()]
-    if changed:
+    if causes := changed(*CAUSES):
         return (
-            f"Changed since the commit: {', '.join(changed)}. What that did: `dvc metrics diff`, `dvc plots diff`.",
+            f"Changed since the commit: {', '.join(causes)}. What that did: `dvc metrics diff`, `dvc plots diff`.",
             0,
         )
     words, beyond = held_against({str(EVALUATION): EVALUATION.read_bytes()}, {str(EVALUATION): committed})
@@ -99,10 +98,5 @@ def _git_refusal() -> str:
     return (said.strip().splitlines() or ["git does not say why"])[0]
 
 
-def _git(*arguments: str) -> str:
-    """Output of a git command; empty if it fails, as without a repository or a commit."""
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    end("summary", main)

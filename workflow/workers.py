@@ -4,7 +4,6 @@ import json
 import logging
 import shutil
 import socket
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any
 from pipeline.errors import StageError
 from pipeline.params.whole import Params, load_params
 from pipeline.progress import progress
-from workflow.cluster import connected, exit_status, prepare, reason
+from workflow.cluster import connected, prepare, reason
+from workflow.command import end
 from workflow.sweep.copy import WorkingCopy, failure, history_so_far, stop
 from workflow.sweep.engine import head_commit
 
@@ -160,4 +160,4 @@ class _Worker:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_status("workers", main))
+    end("workers", main)

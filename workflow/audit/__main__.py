@@ -17,7 +17,6 @@ from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 from pipeline.environment import LOCK_FILE
 from pipeline.errors import StageError
 from pipeline.files import atomic
-from pipeline.stage import INTERRUPTED
 from vae.fashion_mnist import SHA256
 from workflow.audit.checkout import checkout
 from workflow.audit.findings import CACHE, CHECKS, COMMIT, PACK, RERUN, WORKSPACE, Finding
@@ -31,6 +30,7 @@ from workflow.audit.rerun import Run, rerun
 from workflow.audit.signing import signed, signer_of
 from workflow.audit.statement import serialised, statement
 from workflow.audit.verdict import Audit
+from workflow.command import end
 from workflow.lock import LOCK
 from workflow.pack import cache_folder, held_bytes, held_outputs, read_pack
 from workflow.presets import FOLDER as PRESETS
@@ -49,32 +49,23 @@ def main(arguments: Sequence[str]) -> int:
     """Audits, and writes the record and the page.
 
     Returns:
-        0 if all is identical or, with a note, within tolerance (then 1 with `--strict`); 1 if anything differs; 2 with
-        a sentence if the commit could not be audited; 130 if interrupted.
+        0 if all is identical or, with a note, within tolerance (then 1 with `--strict`); 1 if anything differs.
+
+    Raises:
+        StageError: If the commit could not be audited.
     """
     options = _parser().parse_args(arguments)
-    try:
-        revision = resolve(options.revision)
-        output = _output(options, revision)
-        signer = _signer(revision, options.sign)
-        found = audit(revision, quick=options.quick, preset=options.preset, pack=options.pack)
-        record = serialised(statement(found))
-        with atomic(output) as partial:
-            partial.mkdir()
-            (partial / RECORD).write_bytes(record)
-            (partial / PAGE).write_text(page(found), encoding="utf-8")
-            if signer:
-                (partial / ENVELOPE).write_bytes(signed(record, signer))
-    except StageError as error:
-        print(f"audit: could not be audited: {error}", file=sys.stderr)
-        return FAILED
-    except OSError as error:
-        mend = "make room or mend the permissions, then run it again"
-        print(f"audit: could not be audited: {error}: {mend}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("audit: interrupted; the same command goes on with it", file=sys.stderr)
-        return INTERRUPTED
+    revision = resolve(options.revision)
+    output = _output(options, revision)
+    signer = _signer(revision, options.sign)
+    found = audit(revision, quick=options.quick, preset=options.preset, pack=options.pack)
+    record = serialised(statement(found))
+    with atomic(output) as partial:
+        partial.mkdir()
+        (partial / RECORD).write_bytes(record)
+        (partial / PAGE).write_text(page(found), encoding="utf-8")
+        if signer:
+            (partial / ENVELOPE).write_bytes(signed(record, signer))
     for said in found.sentences:
         print(f"audit: {said}")
     print(f"audit: {found.label}: {found.verdict}. The record: {output / RECORD}; the page: {output / PAGE}")
@@ -227,4 +218,4 @@ def _materials(revision: Revision) -> Mapping[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end("audit: could not be audited", lambda: main(sys.argv[1:]), refused=FAILED)

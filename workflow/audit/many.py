@@ -11,7 +11,8 @@ from tabulate import tabulate
 from pipeline.errors import StageError
 from pipeline.params.whole import load_params
 from pipeline.progress import progress
-from workflow.cluster import connected, environment, exit_status
+from workflow.cluster import connected, environment
+from workflow.command import end
 from workflow.revisions import resolve
 
 #: What the exit status of an audit says, the worst of several first.
@@ -72,4 +73,4 @@ def _audit(project: str, revision: str, options: Sequence[str]) -> tuple[int, st
 
 
 if __name__ == "__main__":
-    sys.exit(exit_status("audit", lambda: main(sys.argv[1:]), refused=2))
+    end("audit", lambda: main(sys.argv[1:]), refused=2)

@@ -16,6 +16,7 @@ from in_toto_attestation.v1.statement_pb2 import Statement as Message
 from pipeline.errors import StageError
 from workflow.audit.signing import verified
 from workflow.audit.statement import PREDICATE
+from workflow.command import end
 from workflow.lock import DATA, outputs
 from workflow.pack import cache_folder, objects, place
 from workflow.revisions import Revision, resolve
@@ -25,18 +26,16 @@ def main(arguments: Sequence[str]) -> int:
     """Verifies signature, record and the files that it is about.
 
     Returns:
-        0; 1 with a sentence if anything is not as it was signed, or could not be read.
+        Exit status: 0.
+
+    Raises:
+        StageError: If anything is not as it was signed, or could not be read.
     """
     parser = argparse.ArgumentParser(prog="python -m workflow.audit.verify", allow_abbrev=False)
     parser.add_argument("folder", type=Path, metavar="FROM", help="folder that `make audit SIGN=KEY` wrote")
     parser.add_argument("key", type=Path, metavar="KEY", help="public key, PEM")
     options = parser.parse_args(arguments)
-    try:
-        said = list(_verify(options.folder, options.key))
-    except StageError as error:
-        print(f"verify: {error}", file=sys.stderr)
-        return 1
-    for line in said:
+    for line in list(_verify(options.folder, options.key)):
         print(f"verify: {line}")
     return 0
 
@@ -123,4 +122,4 @@ def _data_objects(revision: Revision) -> dict[str, Path]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end("verify", lambda: main(sys.argv[1:]))

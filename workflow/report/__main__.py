@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.errors import StageError
 from pipeline.files import atomic
+from workflow.command import end
 from workflow.report.page import render
 from workflow.revisions import WORKSPACE, resolve
 
@@ -15,24 +15,23 @@ def main(arguments: Sequence[str]) -> int:
     """Writes the page for one revision, or for two side by side.
 
     Returns:
-        Exit status: 0, or 1 with a sentence.
+        Exit status: 0.
+
+    Raises:
+        StageError: If a revision has no results.
     """
     parser = argparse.ArgumentParser(prog="python -m workflow.report", allow_abbrev=False)
     parser.add_argument("head", metavar="HEAD", nargs="?", default=WORKSPACE, help="revision; workspace if left out")
     parser.add_argument("base", metavar="BASE", nargs="?", default="", help="revision that it is held against")
     parser.add_argument("--output", type=Path, default=Path("report.html"), metavar="FILE", help="default: report.html")
     options = parser.parse_args(arguments)
-    try:
-        base = resolve(options.base) if options.base else None
-        text = render(resolve(options.head), base)
-        with atomic(options.output) as partial:
-            partial.write_text(text, encoding="utf-8")
-    except StageError as error:
-        print(f"report: {error}", file=sys.stderr)
-        return 1
+    base = resolve(options.base) if options.base else None
+    text = render(resolve(options.head), base)
+    with atomic(options.output) as partial:
+        partial.write_text(text, encoding="utf-8")
     print(f"report: wrote {options.output}, {options.output.stat().st_size / 1e6:.1f} MB, which needs no network")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end("report", lambda: main(sys.argv[1:]))

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.files import write_json
-from workflow.cluster import exit_status, prepare
+from workflow.cluster import prepare
+from workflow.command import end
 from workflow.sweep.engine import FAILED, Ended, Plan, head_commit, run
 from workflow.sweep.results import content, ranked, table
 from workflow.sweep.spec import Spec, read_spec, trial_defaults, with_values
@@ -74,4 +75,4 @@ def _plan(path: Path, spec: Spec, commit: str) -> Plan:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_status("sweep", lambda: main(sys.argv[1:])))
+    end("sweep", lambda: main(sys.argv[1:]))

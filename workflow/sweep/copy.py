@@ -26,6 +26,7 @@ from pipeline.params.section import PARAMS_FILE
 from pipeline.stage import RESTORE
 from workflow.cluster import environment
 from workflow.revisions import git
+from workflow.working_copy import cache_of, write_settings
 
 #: Where working copies lie, on the disk of the node that works in them.
 PLACE = Path(gettempdir()) / f"fashion-vae-sweep-{os.getuid()}"
@@ -65,8 +66,7 @@ class WorkingCopy:
         for key, value in settings:
             git(self._folder, "config", key, value)
         git(self._folder, "checkout", "--quiet", "--detach", commit)
-        with Repo(str(self.path)) as repo, repo.config.edit("local") as config:
-            config["cache"] = {"dir": str(_cache(project)), "type": _LINKS}
+        write_settings(self.path, cache={"dir": cache_of(project), "type": _LINKS})
         self.state = self.path / "state"
         self._targets = list(targets)
         self._later = self._outputs_after(targets)
@@ -89,7 +89,7 @@ class WorkingCopy:
 
     def prepare(self) -> None:
         """Makes or checks out the data, one process of this node at a time: the first fetches, the others have it."""
-        key = hashlib.sha256(str(_cache(self._project)).encode()).hexdigest()[:16]
+        key = hashlib.sha256(cache_of(self._project).encode()).hexdigest()[:16]
         with FileLock(PLACE / f"{key}.lock"):
             self.run("dvc", "repro", "--quiet", "preprocess")
 
@@ -189,11 +189,6 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
         except psutil.NoSuchProcess:
             continue
     process.wait()
-
-
-def _cache(project: Path) -> Path:
-    with Repo(str(project)) as repo:
-        return Path(repo.cache.local_cache_dir)
 
 
 def _remove_orphans() -> None:

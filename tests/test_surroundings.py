@@ -1,0 +1,154 @@
+"""What a user's shell, home, git and folders do to the project: nothing."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Project
+
+COMPARE = ("python", "-m", "workflow.compare", "HEAD")
+AUDIT = ("python", "-m", "workflow.audit", "--quick", "--output", "audits/it")
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=Test", "-c", "user.email=test@example.invalid")
+    return subprocess.run(["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+def whole_state(folder: Path) -> dict[str, bytes]:
+    """Contents of a repository's index, HEAD and branches, and of its files."""
+    files = [path for path in folder.rglob("*") if path.is_file() and ".dvc" not in path.parts]
+    return {str(path): path.read_bytes() for path in files if {"objects", "audits"}.isdisjoint(path.parts)}
+
+
+# --- git
+
+
+def test_git_variables_of_a_hook_change_nothing_outside_an_audit(project: Project, tmp_path: Path) -> None:
+    decoy = tmp_path / "decoy"
+    decoy.mkdir()
+    git(decoy, "init", "-q")
+    (decoy / "params.yaml").write_text("decoy", encoding="utf-8")
+    git(decoy, "add", "-A")
+    git(decoy, "commit", "-qm", "Decoy")
+    for repository in (project.folder, decoy):
+        variables = {
+            "GIT_DIR": str(repository / ".git"),
+            "GIT_WORK_TREE": str(repository),
+            "GIT_INDEX_FILE": str(repository / ".git/index"),
+            "GIT_OBJECT_DIRECTORY": str(repository / ".git/objects"),
+            "GIT_PREFIX": "metrics/",
+        }
+        before = whole_state(project.folder), whole_state(decoy)
+        done = project.run(*AUDIT, env=variables)  # which checks the commit out in a folder of its own
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (whole_state(project.folder), whole_state(decoy)) == before
+
+
+#: Runs commands one after the other, and says what each ends with.
+COMMANDS = """
+import sys
+from workflow import compare, summary
+from workflow.audit import __main__ as audit
+from pipeline.errors import StageError
+
+for command, arguments in (
+    (compare, [["HEAD", "workspace"]]),
+    (summary, []),
+    (audit, [["workspace", "--quick", "--output", "audits/it"]]),
+):
+    try:
+        print(command.main(*arguments))
+    except StageError as error:
+        print(error)
+"""
+
+
+def test_in_a_subfolder_of_a_larger_repository_all_is_as_in_one_of_its_own(project: Project, tmp_path: Path) -> None:
+    top = tmp_path / "mono"
+    nested = project.copy_to(top / "ml")
+    shutil.rmtree(nested.folder / ".git")
+    for decoy in ("dvc.lock", "params.yaml", "metrics/evaluation.json", "vae/statistics.py", "numeric.txt"):
+        (top / decoy).parent.mkdir(exist_ok=True)
+        (top / decoy).write_text("decoy", encoding="utf-8")
+    git(top, "init", "-q")
+    git(top, "add", "-A")
+    git(top, "commit", "-qm", "Results")
+    (top / "vae/statistics.py").write_text("changed decoy", encoding="utf-8")
+    said = []
+    for one in (project, nested):
+        one.set_params({"train": {"learning_rate": 0.002}})
+        with (one.folder / "vae/noise.py").open("a", encoding="utf-8") as source:
+            source.write("# changed\n")
+        done = one.run("python", "-c", COMMANDS)
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout)
+    assert "vae/noise.py" in said[0]
+    commits = [git(one.folder, "rev-parse", "HEAD")[:9] for one in (project, nested)]
+    assert said[0].replace(commits[0], "") == said[1].replace(commits[1], "")
+
+
+def test_a_clone_with_carriage_returns_has_the_bytes_of_the_commit(tmp_path: Path) -> None:
+    for part in (".gitattributes", "workflow/setup.sh", "vae/noise.py", "metrics/per_class.csv"):
+        (tmp_path / "origin" / part).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / part, tmp_path / "origin" / part)
+    git(tmp_path / "origin", "init", "-q")
+    git(tmp_path / "origin", "add", "-A")
+    git(tmp_path / "origin", "commit", "-qm", "Sources")
+    git(tmp_path, "clone", "-q", "-c", "core.autocrlf=true", "origin", "clone")
+    assert b"\r" not in (tmp_path / "clone/workflow/setup.sh").read_bytes()
+    assert git(tmp_path / "clone", "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("command", [AUDIT, COMPARE, ("python", "-m", "workflow.quick")])
+def test_a_repository_of_another_user_is_refused_with_the_mend_of_git(
+    project: Project, command: tuple[str, ...]
+) -> None:
+    done = project.run(*command, env={"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"})
+    assert done.returncode != 0
+    assert "dubious ownership" in done.stderr
+    assert "git config --global --add safe.directory" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# --- folders and caches
+
+
+def test_a_copy_takes_the_cache_that_dvc_has_whatever_the_folders_are_called(finished: Project, tmp_path: Path) -> None:
+    project = finished.copy_to(tmp_path / "mein Ordner ü, 衣服 #1")
+    cache = tmp_path / "shared ü"
+    (project.folder / ".dvc/cache").rename(cache)
+    settings = f'[cache]\n    dir = "{cache}"\n'
+    (project.folder / ".dvc/config.local").write_text(settings, encoding="utf-8")
+    code = """if True:
+        import subprocess
+        from workflow.working_copy import working_copy
+        with working_copy() as copy:
+            assert not subprocess.run(["dvc", "repro"], cwd=copy).returncode
+    """
+    done = project.run("python", "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert "Running stage" not in done.stdout
+
+
+# --- a reader that is gone
+
+
+def test_a_reader_that_stops_ends_a_command_quietly(project: Project) -> None:
+    command = [sys.executable, *COMPARE[1:]]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as output:
+        done = subprocess.run(
+            command,
+            cwd=project.folder,
+            env=project.environment(),
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,97 @@
+"""How a command ends: its exit status, and a sentence where it was refused."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn, TextIO, cast
+
+from pipeline.errors import StageError
+
+#: Exit status of a process ended by SIGINT, as shells report it.
+INTERRUPTED = 130
+
+#: Variables by which git takes another repository, index, object store or reading of paths than those of its folder.
+_ELSEWHERE = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_GLOB_PATHSPECS",
+    "GIT_GRAFT_FILE",
+    "GIT_ICASE_PATHSPECS",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_INTERNAL_SUPER_PREFIX",
+    "GIT_LITERAL_PATHSPECS",
+    "GIT_NAMESPACE",
+    "GIT_NOGLOB_PATHSPECS",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_QUARANTINE_PATH",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+)
+
+
+class Output:
+    """Standard output, but silence once nobody reads it (`make compare | head -1`): the work goes on to its status."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Writes a text; its length."""
+        try:
+            self._stream.write(text)
+        except BrokenPipeError:
+            self._fall_silent()
+        return len(text)
+
+    def flush(self) -> None:
+        """Writes what is kept back."""
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._fall_silent()
+
+    def _fall_silent(self) -> None:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), self._stream.fileno())
+
+
+def end(command: str, work: Callable[[], int], refused: int = 1) -> NoReturn:
+    """Does the work of a command, and ends the process. A sentence begins with `command`.
+
+    The status is what `work` returns; `refused` with a sentence if it was refused or failed; 130 if it was
+    interrupted.
+
+    Every git and DVC that it starts finds its repository by the folder it runs in: what git tells its hooks of another
+    place is forgotten. With GIT_DIR set, a checkout in a temporary clone would move HEAD of the user's repository.
+    """
+    for name in _ELSEWHERE:
+        os.environ.pop(name, None)
+    sys.stdout = cast(TextIO, Output(sys.stdout))
+    try:
+        status = work()
+        sys.stdout.flush()
+    except StageError as error:
+        status = _say(command, str(error), refused)
+    except subprocess.CalledProcessError as error:
+        status = _say(command, f"{error}, its message stands above", refused)
+    except OSError as error:
+        status = _say(
+            command, f"{error}: make room, mend the permissions or name another place, then run it again", refused
+        )
+    except KeyboardInterrupt:
+        status = _say(command.partition(":")[0], "interrupted; the same command goes on with it", INTERRUPTED)
+    sys.exit(status)
+
+
+def _say(command: str, message: str, status: int) -> int:
+    print(f"{command}: {message}", file=sys.stderr)
+    return status
