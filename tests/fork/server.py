@@ -7,6 +7,7 @@ project's own modules from the folder that it runs in, a copy that the test may 
 `python server.py SOCKET PYTHON` serves `client.py` until its standard input ends. PYTHON is the program that asks.
 """
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -104,11 +105,14 @@ def run(arguments: list[str], folder: str, environment: Mapping[str, str], strea
     os.environ.update(environment)
     sys.path[0], sys.executable = folder, sys.argv[2]
     sys.argv = arguments[1:]
-    if arguments[0] == "-m":
-        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
-    else:
-        sys.modules["__main__"] = main = ModuleType("__main__")
-        exec(compile(arguments[1], "<string>", "exec"), main.__dict__)
+    try:
+        if arguments[0] == "-m":
+            runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+        else:
+            sys.modules["__main__"] = main = ModuleType("__main__")
+            exec(compile(arguments[1], "<string>", "exec"), main.__dict__)
+    finally:
+        atexit._run_exitfuncs()  # as a fresh process does at its end: TensorFlow's temporary files would stay
 
 
 def serve(path: str) -> None:
