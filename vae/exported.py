@@ -1,9 +1,12 @@
 """The exported networks at work in ONNX Runtime: no TensorFlow, no Keras."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # or its first session makes an id of this machine in the home, and sends it
 import onnxruntime
 from numpy.typing import NDArray
 

@@ -65,7 +65,7 @@ SERVED = re.compile(r"(-c|-m dvc|-m pytest|-m workflow(\.\w+)*|-m stages \w+ --k
 #: pytest. All others have to be those of this process.
 FREE = re.compile(
     r"(DVC|GIT|PYTEST|RAY)_.*|COLUMNS|LINES|PATH|PWD|OLDPWD|SHLVL|TMPDIR|_"
-    r"|ENABLE_RUNTIME_UPTIME_TELEMETRY|HDF5_PLUGIN_PATH|KMP_(DUPLICATE_LIB_OK|INIT_AT_FORK)|TF2_BEHAVIOR|TPU_ML_PLATFORM.*"
+    r"|ENABLE_RUNTIME_UPTIME_TELEMETRY|HDF5_PLUGIN_PATH|KMP_(DUPLICATE_LIB_OK|INIT_AT_FORK)|ORT_DISABLE_TELEMETRY|TF2_BEHAVIOR|TPU_ML_PLATFORM.*"
 )
 
 FORK = multiprocessing.get_context("fork")
@@ -85,7 +85,7 @@ def import_libraries() -> None:
     sys.path.remove(root)
     for name in {name for name in sys.modules if name.partition(".")[0] == "pipeline"} - present:
         del sys.modules[name]
-    os.environ |= {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    os.environ |= {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3", "ORT_DISABLE_TELEMETRY": "1"}
     gc.disable()
     for name in LIBRARIES:
         importlib.import_module(name)
