@@ -298,10 +298,15 @@ Once = Callable[[str, Callable[[], Project]], Project]
 
 
 @pytest.fixture(scope="session")
-def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
-    """Makes the projects that all workers share. Tests copy them; none changes one."""
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder that all workers share."""
     own = tmp_path_factory.getbasetemp()
-    shared = own if worker_id == "master" else own.parent
+    return own if worker_id == "master" else own.parent
+
+
+@pytest.fixture(scope="session")
+def once(shared: Path) -> Once:
+    """Makes the projects that all workers share. Tests copy them; none changes one."""
 
     def made(name: str, make: Callable[[], Project]) -> Project:
         link = shared / name
@@ -314,10 +319,9 @@ def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
 
 
 @pytest.fixture(scope="module")
-def one_ray(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[None]:
+def one_ray(shared: Path) -> Iterator[None]:
     """Keeps modules apart that start a Ray: two that start at once on a machine may take each other's files."""
-    own = tmp_path_factory.getbasetemp()
-    with FileLock((own if worker_id == "master" else own.parent) / "ray.lock"):
+    with FileLock(shared / "ray.lock"):
         yield
 
 
