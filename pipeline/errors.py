@@ -3,3 +3,7 @@
 
 class StageError(Exception):
     """Something the user can mend: the message names the value, what was expected and what to do next."""
+
+
+#: Exit status of a process ended by SIGINT, as shells report it.
+INTERRUPTED = 130

@@ -22,6 +22,9 @@ KERNELS = {
     "avx2": {**_NUMPY, "ONEDNN_MAX_CPU_ISA": "AVX2", "XLA_FLAGS": "--xla_cpu_max_isa=AVX2"},
 }
 
+#: Environment variables that choose kernels; a value that the user sets stays, and `instruction_set` tells it.
+STATED = (*KERNELS["avx2"], "TF_ENABLE_ONEDNN_OPTS")
+
 #: Linux names of the instructions that each of oneDNN's kernel sets needs, best set first.
 _INSTRUCTION_SETS = {
     "x86_64 avx512_core_amx": {"amx_tile", "amx_bf16", "amx_int8"},

@@ -14,6 +14,7 @@ import resource
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -23,7 +24,7 @@ from typing import Annotated, Any, NoReturn, get_type_hints
 import psutil
 
 from pipeline.environment import NUMERIC_PACKAGES, read_numeric, verify_numeric
-from pipeline.errors import StageError
+from pipeline.errors import INTERRUPTED, StageError
 from pipeline.files import write_json
 from pipeline.params.section import Section, Whole, load_section, load_whole
 from pipeline.processor import caches, instruction_set, processor_name
@@ -42,9 +43,6 @@ RESTORE = (
 #: Shells that stay between DVC and the command they start; others replace themselves by it.
 _SHELLS = ("sh", "dash", "bash", "zsh", "ksh", "fish")
 
-#: Exit status of a process ended by SIGINT, as shells report it.
-INTERRUPTED = 130
-
 
 def run_stage(stage: str, load: Callable[[], Callable[..., None]], argv: list[str]) -> NoReturn:
     """Runs the stage whose `run` function `load` returns, with its paths from `argv`, and exits.
@@ -62,6 +60,10 @@ def run_stage(stage: str, load: Callable[[], Callable[..., None]], argv: list[st
     except OSError as error:
         mend = "make room or mend the permissions, then run `dvc repro` again."
         sys.exit(_say(stage, f"{error}: {mend}\n{RESTORE}", 1))
+    except Exception as error:  # noqa: BLE001 - DVC has removed the outputs: whatever it is, the way back is told
+        traceback.print_exc()
+        mend = "nobody foresaw this: report it with the lines above, or mend what they name, and run `dvc repro` again."
+        sys.exit(_say(stage, f"{type(error).__name__}: {error}: {mend}\n{RESTORE}", 1))
     sys.exit(0)
 
 
@@ -100,7 +102,8 @@ def _run(stage: str, run: Callable[..., None], argv: list[str], early: Mapping[s
     provenance.verify()
     _verify_params(stage, hints, sections)
     outputs = [paths[name] for name, kind in hints.items() if kind == Output]
-    write_json(paths["provenance"], [{**provenance.as_dict(), "outputs": hash_paths(outputs)}])
+    ran_on = {"instruction_set": instruction_set(), "caches": caches()}
+    write_json(paths["provenance"], [{**provenance.as_dict(), **ran_on, "outputs": hash_paths(outputs)}])
     for state in states.values():
         state.discard()
     write_json(paths["record"], _run_record(stage, provenance, time.monotonic() - started))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pipeline.processor import hold_kernels
+from pipeline.surroundings import forget_settings, no_home
 
 
 @contextmanager
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("stage", choices=names)
     parser.add_argument("--kernels", required=True)
     options, rest = parser.parse_known_args()
+    forget_settings()
     hold_kernels(options.kernels)
     from pipeline.stage import run_stage  # loads numpy, which chooses its kernels then
 
@@ -42,10 +44,8 @@ def main() -> None:
 
 def _load(stage: str) -> Callable[..., None]:
     """The stage's `run`."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # results belong to the processor class, which is a CPU's
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     gc.disable()  # it would look through all that the libraries have loaded, again and again: a fifth of the time
-    with _quiet_import():
+    with _quiet_import(), no_home():
         run: Callable[..., None] = importlib.import_module(f"stages.{stage}").run
     gc.freeze()
     gc.enable()

@@ -11,6 +11,7 @@ from pipeline.params.whole import Params
 from pipeline.stage import Output
 from vae.fashion_mnist import PUBLISHED_VALIDATION_COUNT, SHAPES
 from vae.model import architecture_names, build_vae, prior_names
+from vae.workers import named_workers
 
 
 def run(params: Params, checked: Output) -> None:
@@ -21,7 +22,7 @@ def run(params: Params, checked: Output) -> None:
         checked: A constant file.
 
     Raises:
-        StageError: If the networks cannot be built from the `model` section.
+        StageError: If one is refused, the networks cannot be built, or TF_CONFIG names other workers.
     """
     model = params.model
     for key, names in (("architecture", architecture_names()), ("prior", prior_names())):
@@ -36,6 +37,10 @@ def run(params: Params, checked: Output) -> None:
             f"switch is for operations that XLA replaces, and Keras drops the compilation silently under it; set one "
             f"of them to false (bytes repeat on the CPU either way)"
         )
+    try:
+        named_workers(params.train.workers)
+    except ValueError as error:
+        raise StageError(str(error)) from error
     try:
         vae = build_vae(**model.networks)
     except ValueError as error:

@@ -446,7 +446,7 @@ def arm():
         resource.setrlimit(resource.RLIMIT_FSIZE, (number, number))
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # the kernel ends the process as a kill does
         return
-    victim = dvc() if os.environ.get("KILL_WHO") == "dvc" else os.getpid()
+    victim, when = dvc() if os.environ.get("KILL_WHO") == "dvc" else os.getpid(), os.environ["KILL_WHEN"]
     seen = 0
     real = os.replace
 
@@ -454,7 +454,7 @@ def arm():
         nonlocal seen
         seen += str(target).endswith(ending)
         if seen == number and str(target).endswith(ending):
-            if os.environ["KILL_WHEN"] == "after":
+            if when == "after":
                 real(source, target, **options)
             os.kill(victim, signal.SIGKILL)
             signal.pause()
@@ -513,7 +513,8 @@ def outs_of(project: Project, stage: str) -> dict[str, str]:
 
 def command_of(project: Project, stage: str) -> list[str]:
     """The command of a stage as `dvc.lock` has it."""
-    return shlex.split(locked_stages(project)[stage]["cmd"])
+    words = shlex.split(locked_stages(project)[stage]["cmd"])
+    return words[words.index("python") :]
 
 
 def locked_stages(project: Project) -> dict[str, Any]:

@@ -23,7 +23,7 @@ import pytest
 from conftest import PARAMS, ROOT
 from ruamel.yaml import YAML
 
-from pipeline.processor import hold_kernels, instruction_set
+from pipeline.processor import caches, hold_kernels, instruction_set
 
 #: Paths that the stage of `Sample` is given, and the ones that every stage is given.
 PATHS = {
@@ -204,7 +204,8 @@ def test_option_is_named_as_the_argument_with_dashes(sample: Sample) -> None:
 def test_provenance_is_what_the_stage_worked_from_and_made(sample: Sample) -> None:
     assert sample.run().returncode == 0
     [record] = sample.json(PATHS["provenance"])
-    assert set(record) == {"stage", "sources", "params", "inputs", "outputs"}
+    assert set(record) == {"stage", "sources", "params", "inputs", "instruction_set", "caches", "outputs"}
+    assert (record["instruction_set"], record["caches"]) == (instruction_set(), caches())
     assert record["stage"] == "sample"
     assert set(record["params"]) == {"train"}
     assert record["params"]["train"]["epochs"] == 30
@@ -287,9 +288,47 @@ def test_run_record_tells_what_only_this_run_knows(sample: Sample, monkeypatch: 
 def test_run_record_has_the_digest_of_the_provenance(sample: Sample) -> None:
     assert sample.run().returncode == 0
     [record] = sample.json(PATHS["provenance"])
-    del record["outputs"]
+    for beside in ("outputs", "instruction_set", "caches"):
+        del record[beside]
     digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
     assert sample.json(PATHS["record"])["digest"] == digest
+
+
+def test_a_stage_keeps_no_variable_that_a_library_reads_but_those_that_it_states(sample: Sample) -> None:
+    sample.write_stage("""
+        import json
+
+        def run(result: Output) -> None:
+            result.write_text(json.dumps(dict(os.environ)))
+    """)
+    read = {
+        "KERAS_BACKEND": "jax",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "DNNL_MAX_CPU_ISA": "SSE41",
+        "TF_XLA_FLAGS": "--tf_xla_auto_jit=2",
+        "TF_DETERMINISTIC_OPS": "1",
+        "TF_NUM_INTRAOP_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        "TFDS_DATA_DIR": "/nowhere",
+        "SOME_LIBRARY_OF_TOMORROW": "1",
+    }
+    stated = {"ONEDNN_MAX_CPU_ISA": "AVX2", "TF_ENABLE_ONEDNN_OPTS": "0"}
+    done = sample.run({name: path for name, path in PATHS.items() if name != "source"}, **read, **stated)
+    assert done.returncode == 0, done.stderr
+    kept = sample.json("data/result.txt")
+    assert not read.keys() & kept.keys()
+    assert stated.items() <= kept.items()
+    [record] = sample.json(PATHS["provenance"])
+    assert all(f"{name}={value}" in record["instruction_set"] for name, value in stated.items())
+
+
+def test_what_nobody_foresaw_ends_with_a_sentence_and_the_way_back(sample: Sample) -> None:
+    sample.write_stage(f"{RUN}\n    raise ZeroDivisionError('by nothing')")
+    done = sample.run()
+    assert done.returncode == 1
+    last = done.stderr.rpartition("Traceback")[2].partition("\n\n")[2]
+    assert last.startswith("sample: ZeroDivisionError: by nothing: nobody foresaw this")
+    assert RESTORE in last
 
 
 def test_what_libraries_say_while_they_load_is_kept_back(sample: Sample) -> None:
@@ -451,7 +490,7 @@ def run(train: Train, source: Input, result: Output, state: Resumable) -> None:
         arrays = state.load() or {"epoch": np.array(0)}
         for epoch in range(int(arrays["epoch"]), 3):
             state.save({"epoch": np.array(epoch + 1)})
-            if epoch == 1 and os.environ.get("STOP"):
+            if epoch == 1 and os.environ.get("PYTHON_STOP"):
                 {WAIT}
         with atomic(result) as partial:
             partial.write_text(f"resumed after {arrays['epoch']}")
@@ -491,7 +530,7 @@ def test_stage_interrupted_while_libraries_load_says_so(sample: Sample) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_stopped_stage_resumes_where_it_was(sample: Sample, number: signal.Signals) -> None:
     sample.write_stage(RESUMABLE)
-    with sample.started(paths=WITH_STATE, STOP="1") as running:
+    with sample.started(paths=WITH_STATE, PYTHON_STOP="1") as running:
         running.process.send_signal(number)
         running.process.communicate()
         assert running.process.returncode != 0
@@ -506,7 +545,7 @@ def test_finished_stage_starts_anew(sample: Sample) -> None:
 
 def test_stage_with_other_params_does_not_resume(sample: Sample) -> None:
     sample.write_stage(RESUMABLE)
-    with sample.started(paths=WITH_STATE, STOP="1") as running:
+    with sample.started(paths=WITH_STATE, PYTHON_STOP="1") as running:
         running.process.kill()
     sample.edit("params.yaml", "epochs: 30", "epochs: 31")
     assert resumed(sample) == "resumed after 0"
@@ -514,7 +553,7 @@ def test_stage_with_other_params_does_not_resume(sample: Sample) -> None:
 
 def test_second_stage_is_refused_by_the_pid_of_the_first(sample: Sample) -> None:
     sample.write_stage(RESUMABLE)
-    with sample.started(paths=WITH_STATE, STOP="1") as first:
+    with sample.started(paths=WITH_STATE, PYTHON_STOP="1") as first:
         refused(sample.run(WITH_STATE), f"held by process {first.pid}")
         _, said = first.process.communicate()
         assert first.process.returncode == 0, said
@@ -541,7 +580,7 @@ def started_by_dvc(sample: Sample, *command: str) -> Iterator[Running]:
 def in_shell(sample: Sample, shell: list[str]) -> list[str]:
     """The stage's command in a shell as dvc uses it, with what dvc.yaml puts before `python`."""
     graph = YAML(typ="safe").load(ROOT / "dvc.yaml")
-    before, _, _ = graph["stages"]["train"]["cmd"].partition("python -m stages")
+    (before,) = [words["python"].removesuffix("python") for words in graph["vars"] if "python" in words]
     return [*shell, "-c", before + shlex.join(sample.command(PATHS))]
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Project
+from conftest import ROOT, Project, locked_stages
 
 COMPARE = ("python", "-m", "workflow.compare", "HEAD")
 AUDIT = ("python", "-m", "workflow.audit", "--quick", "--output", "audits/it")
@@ -114,7 +114,15 @@ def test_a_repository_of_another_user_is_refused_with_the_mend_of_git(
     assert "Traceback" not in done.stderr
 
 
-# --- folders and caches
+# --- folders, caches, programs
+
+
+def test_a_stage_finds_the_python_of_the_project_where_nobody_has_activated_it(checkout: Project) -> None:
+    command = locked_stages(checkout)["preprocess"]["cmd"]
+    path = os.pathsep.join(folder for folder in os.defpath.split(os.pathsep) if folder)
+    done = checkout.run("/bin/sh", "-c", command, env={"PATH": path})
+    assert done.returncode == 0, done.stderr
+    assert checkout.run("git", "status", "--porcelain").stdout == ""
 
 
 def test_a_copy_takes_the_cache_that_dvc_has_whatever_the_folders_are_called(finished: Project, tmp_path: Path) -> None:

@@ -25,19 +25,19 @@ def join(count: int) -> tf.distribute.Strategy:
     Raises:
         ValueError: If TF_CONFIG is malformed, or names another number of workers.
     """
-    named = _named()
-    if len(named) != count and (named or count > 1):
-        raise ValueError(
-            f"train.workers = {count}, but TF_CONFIG names {len(named)} ({', '.join(named) or 'none'}): "
-            f"it should name as many"
-        )
+    if not named_workers(count) and count > 1:  # `check` lets that pass: only training has to be started so
+        raise ValueError(f"train.workers = {count}, but TF_CONFIG names 0 (none): it should name as many")
     if count == 1:
         return tf.distribute.get_strategy()
     return tf.distribute.MultiWorkerMirroredStrategy()
 
 
-def _named() -> list[str]:
-    """Addresses of the workers that TF_CONFIG names, the chief first."""
+def named_workers(count: int) -> list[str]:
+    """Addresses of the workers that TF_CONFIG names, the chief first; none where it is not set.
+
+    Raises:
+        ValueError: If it is malformed, or names others than `count`.
+    """
     stated = os.environ.get("TF_CONFIG", "")
     if not stated:
         return []
@@ -53,7 +53,13 @@ def _named() -> list[str]:
             f"TF_CONFIG = {stated!r}: {error}; expected "
             '{"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}'
         ) from error
-    return [*cluster.get("chief", []), *cluster.get("worker", [])]
+    named = [*cluster.get("chief", []), *cluster.get("worker", [])]
+    if len(named) != count and (named or count > 1):
+        raise ValueError(
+            f"train.workers = {count}, but TF_CONFIG names {len(named)} ({', '.join(named) or 'none'}): "
+            f"it should name as many"
+        )
+    return named
 
 
 def share(batch: tf.Tensor) -> tf.Tensor:

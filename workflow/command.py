@@ -6,10 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, TextIO, cast
 
-from pipeline.errors import StageError
-
-#: Exit status of a process ended by SIGINT, as shells report it.
-INTERRUPTED = 130
+from pipeline.errors import INTERRUPTED, StageError
 
 #: Variables by which git takes another repository, index, object store or reading of paths than those of its folder.
 _ELSEWHERE = (

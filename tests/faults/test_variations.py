@@ -44,11 +44,27 @@ class Variation:
     before: Sequence[str] = ()
 
 
+#: What libraries read of the shell, and of the home.
+READ = {
+    "KERAS_BACKEND": "jax",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "DNNL_MAX_CPU_ISA": "SSE41",
+    "TF_XLA_FLAGS": "--tf_xla_auto_jit=2",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+}
+SETTINGS = {
+    ".keras/keras.json": '{"backend": "jax", "floatx": "float16"}',
+    ".config/matplotlib/matplotlibrc": "savefig.dpi: 50\nbackend: nonsense",
+    ".gitconfig": "[core]\n    autocrlf = true\n[color]\n    ui = always",
+}
+
 VARIATIONS = {
+    "variables of libraries": Variation(READ),
+    "settings of libraries": Variation({"HOME": "{home}"}),
     "time": Variation({"PYTHONPATH": "{clock}"}),
     "time zone": Variation({"TZ": "Pacific/Kiritimati"}),
     "locale": Variation({"LC_ALL": "C", "LANG": "tr_TR.UTF-8", "PYTHONUTF8": "0"}),
-    "home": Variation({"HOME": "/nonexistent"}),
     "umask": Variation(before=["sh", "-c", 'umask 077; exec "$@"', "sh"]),
     "processors": Variation(before=["taskset", "--cpu-list", "0"]),
     "host name": Variation(before=["unshare", "--uts", "sh", "-c", 'hostname other; exec "$@"', "sh"]),
@@ -68,7 +84,11 @@ def test_the_bytes_are_the_same_whatever_varies_at_once(
     chosen = [variation for variation in VARIATIONS.values() if possible(variation)]
     (tmp_path / "sitecustomize.py").write_text(CLOCK, encoding="utf-8")
     project = make_project(FOLDER)
-    given = {name: value.format(clock=tmp_path) for one in chosen for name, value in one.variables.items()}
+    for path, content in SETTINGS.items():
+        (tmp_path / "home" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "home" / path).write_text(content, encoding="utf-8")
+    places = {"clock": tmp_path, "home": tmp_path / "home"}
+    given = {name: value.format(**places) for one in chosen for name, value in one.variables.items()}
     run_as_varied(project, [word for one in chosen for word in one.before], given, {})
     assert project.tracked_results() == finished.tracked_results()
     counts["variations identical"] += len(chosen) + 1

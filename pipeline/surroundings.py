@@ -1,0 +1,43 @@
+"""What a stage takes from its user's shell and home: nothing that could change its results and is not stated."""
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
+
+from pipeline.processor import STATED
+
+#: Environment variables that a stage keeps: those of the system, of the interpreter, of a network that data come from,
+#: of DVC, and of TensorFlow what it writes to the terminal and how workers find one another.
+KEPT = re.compile(
+    r"PATH|HOME|USER|LOGNAME|SHELL|PWD|TMPDIR|TEMP|TMP|TERM|COLUMNS|LINES|NO_COLOR|CI|LANG|LANGUAGE|LC_.*|TZ|XDG_.*"
+    r"|LD_.*|DYLD_.*|MALLOC_.*|PYTHON.*|VIRTUAL_ENV|COVERAGE_.*"
+    r"|\w+_PROXY|\w+_proxy|SSL_CERT_\w+|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|APT_CONFIG|FASHION_MNIST_\w+"
+    r"|DVC_.*|TF_CONFIG|TF_CPP_.*"
+)
+
+
+def forget_settings() -> None:
+    """Removes all other variables, before any library is loaded: each reads some, and a new version may read more.
+
+    `KERAS_BACKEND`, `TF_XLA_FLAGS` or `OMP_NUM_THREADS` would change results, or end a run late. What may be set and
+    changes results is in `pipeline.processor.STATED`, and every stage states it.
+    """
+    for name in [name for name in os.environ if not KEPT.fullmatch(name) and name not in STATED]:
+        del os.environ[name]
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # results belong to the processor class, which is a CPU's
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@contextmanager
+def no_home() -> Iterator[None]:
+    """Lets libraries find none of their settings in the user's home while they are imported, nor write them there.
+
+    Keras reads keras.json from its folder, and writes one. Matplotlib reads matplotlibrc from its own, and keeps there
+    which fonts it found: that stays, in the folder of the environment.
+    """
+    with TemporaryDirectory() as folder:
+        os.environ |= {"KERAS_HOME": folder, "MPLCONFIGDIR": os.path.join(sys.prefix, "matplotlib")}
+        yield
