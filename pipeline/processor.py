@@ -23,7 +23,7 @@ KERNELS = {
 }
 
 #: Environment variables that choose kernels; a value that the user sets stays, and `instruction_set` tells it.
-STATED = (*KERNELS["avx2"], "TF_ENABLE_ONEDNN_OPTS")
+STATED = (*KERNELS["avx2"], "GLIBC_TUNABLES", "TF_ENABLE_ONEDNN_OPTS")
 
 #: Linux names of the instructions that each of oneDNN's kernel sets needs, best set first.
 _INSTRUCTION_SETS = {
@@ -51,9 +51,9 @@ def hold_kernels(kernels: str) -> None:
 
 def instruction_set() -> str:
     """The kernel set that results depend on: the processor's best, or the one that kernels are held to."""
-    chosen = {name: os.environ[name] for name in KERNELS["avx2"] if os.environ.get(name)}
-    if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
-        chosen["TF_ENABLE_ONEDNN_OPTS"] = "0"
+    chosen = {name: os.environ[name] for name in STATED if os.environ.get(name)}
+    if chosen.get("TF_ENABLE_ONEDNN_OPTS") == "1":  # as it is without
+        del chosen["TF_ENABLE_ONEDNN_OPTS"]
     if chosen == KERNELS["avx2"]:
         return "x86_64 avx2"
     if chosen in ({}, KERNELS["native"]):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import processor
-from pipeline.processor import KERNELS, caches, hold_kernels, instruction_set, processor_name
+from pipeline.processor import KERNELS, STATED, caches, hold_kernels, instruction_set, processor_name
 
 AVX2 = "fpu sse2 ssse3 sse4_1 sse4_2 avx f16c fma avx2 bmi1 bmi2"
 AVX512 = f"{AVX2} avx512f avx512dq avx512cd avx512bw avx512vl"
@@ -42,7 +42,7 @@ PROCESSORS = [
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str | None], None]:
     """Makes this machine one of the given kind, with the given text in /proc/cpuinfo."""
-    for name in (*KERNELS["avx2"], "TF_ENABLE_ONEDNN_OPTS"):
+    for name in STATED:
         monkeypatch.delenv(name, raising=False)
 
     def become(kind: str, cpuinfo: str | None, system: str = "Linux") -> None:
