@@ -64,9 +64,9 @@ workers: setup-scale ## share one training among train.workers processes, by Ray
 seeds: setup-scale ## run the parameters with N seeds as DVC experiments and record the spread: N=5
 	@.venv/bin/python -m workflow.seeds "$(N)"
 
-audit: setup ## prove a commit's numbers by running it anew: REV=HEAD PRESET= SIGN=key.pem PACK= (ARGS="--quick --strict")
+audit: setup ## prove a commit's numbers by running it anew: REV=HEAD PRESET= SEED= SIGN=key.pem PACK= (ARGS="--quick --strict")
 	@$(if $(REVS),sh workflow/setup.sh scale && .venv/bin/python -m workflow.audit.many "$(REVS)",$\
-	    .venv/bin/python -m workflow.audit "$(or $(REV),HEAD)") $(if $(PRESET),--preset "$(PRESET)") \
+	    .venv/bin/python -m workflow.audit "$(or $(REV),HEAD)") $(if $(PRESET),--preset "$(PRESET)") $(if $(SEED),--seed "$(SEED)") \
 	    $(if $(SIGN),--sign "$(SIGN)") $(if $(PACK),--pack "$(PACK)") $(ARGS)
 
 verify: setup ## prove a signed audit offline: FROM=audits/COMMIT KEY=key.pub

@@ -3,22 +3,27 @@
 import base64
 import contextlib
 import json
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from hashlib import md5, sha256
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
-from conftest import Project, remove, run_steps, without_results
+from conftest import ROOT, Project, remove, run_steps, without_results
 from google.protobuf import json_format
 from in_toto_attestation.predicates.provenance.v1.provenance_pb2 import Provenance
 from in_toto_attestation.v1.statement_pb2 import Statement
 from ruamel.yaml import YAML
+
+from workflow.audit.evidence import not_proved
+from workflow.revisions import Revision
 
 AUDIT = ("python", "-m", "workflow.audit")
 VERIFY = ("python", "-m", "workflow.audit.verify")
@@ -60,7 +65,7 @@ def forge(project: Project, path: str, content: bytes, *, provenance: bool = Fal
             forge(project, f"metrics/provenance/{record.name}", text.replace(old.encode(), new.encode()))
 
 
-def moved(project: Project, path: str, keys: tuple[str, ...], by: float) -> bytes:
+def moved(project: Project, path: str, keys: tuple[str | int, ...], by: float) -> bytes:
     """The content of a JSON file with one number moved."""
     content = json.loads((project.folder / path).read_text(encoding="utf-8"))
     part = content
@@ -203,6 +208,42 @@ def committed_state(project: Project) -> None:
     assert project.run("git", "add", "--force", str(path)).returncode == 0
 
 
+SEEDS = "metrics/seeds.json"
+
+
+def write_seeds(project: Project) -> None:
+    """A record of two seeds: the commit's own run, and one that is said to be of another seed."""
+    code = """
+        import json
+        from workflow import seeds
+        from workflow.revisions import resolve
+        run = seeds.run_of(resolve("workspace"))
+        runs = [run, {**run, "seed": run["seed"] + 1}]
+        seeds.PATH.write_text(json.dumps({"digest": seeds.seeds_digest(), "runs": runs}))
+    """
+    done = project.run("python", "-c", dedent(code))
+    assert done.returncode == 0, done.stderr
+
+
+def edited_seed(project: Project) -> None:
+    write_seeds(project)
+    (project.folder / SEEDS).write_bytes(moved(project, SEEDS, ("runs", 0, "metrics", "evaluation", *NLL), 0.1))
+
+
+def seed_of_other_weights(project: Project) -> None:
+    write_seeds(project)
+    replace(project, SEEDS, (lock_md5(project, "data/model"), "0" * 32 + ".dir"))
+
+
+def seed_twice(project: Project) -> None:
+    write_seeds(project)
+    (project.folder / SEEDS).write_bytes(moved(project, SEEDS, ("runs", 1, "seed"), -1))
+
+
+def conflict_left_in_the_seeds(project: Project) -> None:
+    (project.folder / SEEDS).write_text("<<<<<<< ours", encoding="utf-8")
+
+
 def path_outside(project: Project) -> None:
     replace(project, "dvc.lock", ("path: metrics/baseline.json", "path: ../metrics/baseline.json"))
 
@@ -235,6 +276,10 @@ TAMPERED: Mapping[str, tuple[Callable[[Project], None], str, str]] = {
     "an object of the cache damaged": (damaged_cache, "cache", "data/model/"),
     "a conflict left in the lock": (conflict_left_in_the_lock, "lock", "dvc.lock"),
     "half of another branch's lock": (half_of_another_lock, "lock", "data/model"),
+    "a loss of the own seed edited": (edited_seed, "seeds", f"{SEEDS}: seed 1: metrics/evaluation.json"),
+    "other weights of the own seed": (seed_of_other_weights, "seeds", f"{SEEDS}: seed 1: weights"),
+    "a seed twice": (seed_twice, "seeds", SEEDS),
+    "a conflict left in the seeds": (conflict_left_in_the_seeds, "seeds", "seeds"),
     "the lock of the environment edited": (edited_environment, "environment", "numeric.txt"),
 }
 
@@ -246,6 +291,7 @@ QUICK = {
     "a figure of the card and all that states it",
     "unfinished work committed",
     "half of another branch's lock",
+    "a loss of the own seed edited",
 }
 
 
@@ -276,8 +322,50 @@ def test_a_true_commit_is_consistent(project: Project, revision: str) -> None:
     status, said, found = audit(project, revision, "--quick")
     assert (status, found["verdict"], found["findings"]) == (0, "consistent", []), said
     assert set(found["looked_at"]) == {
-        "lock", "results", "causes", "provenance", "figures", "card", "unfinished", "data", "environment", "cache",
+        "lock", "results", "causes", "provenance", "figures", "card", "unfinished", "data", "environment", "seeds",
+        "cache",
     }  # fmt: skip
+
+
+def test_each_number_in_git_is_proved_by_a_stage_or_a_command_or_is_a_time() -> None:
+    """A new file of numbers has to be given its proof."""
+    told = not_proved(Revision("workspace", None, ROOT))
+    times = {path for path, words in told.items() if words == "times and memory of one machine"}
+    assert times == {"bench/scaling.json", "bench/tests.json"}
+    targets = {path: re.findall(r"`make ([\w-]+)", words) for path, words in told.items() if path not in times}
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert all(f"\n{target}:" in makefile for named in targets.values() for target in named)
+    assert {path: named for path, named in targets.items() if len(named) != 1} == {}
+
+
+def test_what_no_audit_proves_is_told(project: Project) -> None:
+    write_seeds(project)
+    (project.folder / "metrics/found.json").write_text("{}", encoding="utf-8")
+    status, said, found = audit(project, "workspace", "--quick")
+    assert (status, found["findings"]) == (0, []), said
+    assert found["not_proved"] == {
+        "metrics/found.json": "nothing is known that makes it anew",
+        SEEDS: "`make audit SEED=N` runs it anew",
+        "presets/record.json": "`make audit PRESET=record` runs it anew",
+        "presets/textbook.json": "`make audit PRESET=textbook` runs it anew",
+        "workflow/tolerance.json": "`make portability` runs it anew",
+    }
+    assert f"audit: not proved here: {SEEDS}: `make audit SEED=N`" in said
+
+
+@pytest.mark.whole
+def test_a_seed_run_anew_refutes_its_row(project: Project) -> None:
+    write_seeds(project)
+    project.commit("Seeds of which one was never run")
+    status, said, found = audit(project, "--seed", "2")
+    assert status == 1, said
+    assert {one["path"]: one["verdict"] for one in found["outputs"]} == {
+        f"{SEEDS}: seed 2: {part}": "differs"
+        for part in (
+            "weights",
+            *(f"metrics/{name}.json" for name in ("evaluation", "outliers", "representation", "samples")),
+        )
+    }
 
 
 def test_data_replaced_in_the_workspace_with_their_lock_are_found_without_a_cache(project: Project) -> None:
@@ -384,6 +472,7 @@ def test_a_failed_weekly_audit_fails_its_job(checkout: Project) -> None:
         (("workspace",), "the workspace is no commit"),
         (("no-such-tag",), "revision 'no-such-tag'"),
         (("--quick", "--preset", "nothing"), "PRESET = 'nothing'"),
+        (("--quick", "--seed", "5"), "SEED = '5'"),
         (("--quick", "--sign", "no.pem"), "SIGN = 'no.pem'"),
         (("workspace", "--quick", "--sign", "no.pem"), "nothing that others could verify"),
         (("--quick", "--pack", "no.tar.gz"), "PACK = 'no.tar.gz'"),

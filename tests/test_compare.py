@@ -161,10 +161,12 @@ def test_the_basis_is_the_weights_without_seeds_of_this_code_and_these_parameter
 
 
 def write_seeds(project: Project, digest: str) -> None:
-    losses = {"reconstruction_nats": 1.0, "kl_nats": 1.0, "elbo_nats": 1.0, "nll_nats": 100.0}
-    of_targets = {name: {"deviation": value} for name, value in losses.items()}
-    of_split = dict.fromkeys(("gray", "binarised"), of_targets)
-    content = {"digest": digest, "seeds": [1, 2], "metrics": {"evaluation": {"validation": of_split, "test": of_split}}}
+    runs = []
+    for seed in (1, 2):
+        losses = dict.fromkeys(("reconstruction_nats", "kl_nats", "elbo_nats"), seed) | {"nll_nats": 100 * seed}
+        of_split = dict.fromkeys(("gray", "binarised"), losses)
+        runs.append({"seed": seed, "metrics": {"evaluation": {"validation": of_split, "test": of_split}}})
+    content = {"digest": digest, "runs": runs}
     (project.folder / "metrics" / "seeds.json").write_text(json.dumps(content), encoding="utf-8")
 
 

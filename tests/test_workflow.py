@@ -172,17 +172,6 @@ def test_a_working_copy_runs_from_the_cache_and_leaves_the_project_alone(
     assert project.run("git", "status", "--porcelain").stdout == ""
 
 
-def test_the_spread_over_runs_is_that_of_their_metrics() -> None:
-    runs = [
-        {"test": {"nll_nats": nll, "nll_nats_se": 1.0, "nll_samples": 5, "active_units": units}}
-        for nll, units in ((225.0, 3), (227.0, 4), (229.0, 8))
-    ]
-    spread = seeds.spreads(runs)["test"]
-    assert set(spread) == {"nll_nats", "active_units"}
-    assert spread["nll_nats"] == {"mean": 227.0, "deviation": 2.0, "lowest": 225.0, "highest": 229.0}
-    assert (spread["active_units"]["mean"], spread["active_units"]["lowest"]) == (5, 3)
-
-
 @pytest.mark.parametrize("count", ["1", "0", "-3", "many", ""])
 def test_a_count_of_seeds_that_has_no_spread_is_refused(count: str) -> None:
     with pytest.raises(StageError, match=f"N = {count!r}: it should be a number of seeds, 2 or more"):

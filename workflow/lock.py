@@ -11,6 +11,7 @@ from workflow.revisions import Revision
 LOCK = "dvc.lock"
 PARAMS = "params.yaml"
 DATA = "data/"
+WEIGHTS = "data/model"
 
 
 def stages_of(revision: Revision) -> Mapping[str, Any]:

@@ -1,19 +1,21 @@
-"""`make seeds N=5`: runs the present parameters with N seeds of training, and records how far apart the metrics lie."""
+"""`make seeds N=5`: runs the present parameters with N seeds of training, and records what each of them found."""
 
 import argparse
 import json
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 from pipeline.errors import StageError
 from pipeline.files import write_metrics
+from pipeline.params.section import PARAMS_FILE
 from pipeline.params.whole import load_params
 from workflow.command import end
+from workflow.lock import WEIGHTS, outputs
 from workflow.presets import STAGES, run_digest
-from workflow.revisions import experiments, resolve
+from workflow.revisions import Revision, experiments, resolve
 from workflow.sweep.engine import COMPLETED, Plan, forget, head_commit, run
 
 PATH = Path("metrics/seeds.json")
@@ -22,8 +24,14 @@ PATH = Path("metrics/seeds.json")
 FILES = ("evaluation", "representation", "outliers", "samples")
 TARGETS = ("summarise", "represent", "outliers", "samples")
 
+#: Of metrics/processor.json, the class of processor: on one class equal runs give equal bytes.
+CLASS = ("instruction_set", "caches", "intra_op")
+
 #: Metrics that have no error over images beside them.
 _WITHOUT_ERROR = ("active_units", "calibration_error")
+
+#: Prints the digest that a `metrics/seeds.json` of these files would have, by their own code.
+_DIGEST = "from workflow.seeds import seeds_digest; print(seeds_digest())"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -51,8 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     missing = [seed for seed in seeds if name.format(seed=seed) not in experiments()]
     if missing:
         _run(missing, name, f"seeds-{digest[:8]}-{seeds[0]}-{seeds[-1]}", params.threads.intra_op)
-    found = [_metrics(name.format(seed=seed)) for seed in seeds]
-    write_metrics(PATH, {"digest": digest, "seeds": list(seeds), "metrics": spreads(found)})
+    write_metrics(PATH, {"digest": digest, "runs": [run_of(resolve(name.format(seed=seed))) for seed in seeds]})
     print(f"seeds: wrote {PATH}; commit it with dvc.lock and metrics/. The runs: dvc exp show --only-changed")
     return 0
 
@@ -64,26 +71,54 @@ def seeds_digest() -> str:
     return run_digest(anyone, (*STAGES, *TARGETS))
 
 
+def digest_in(folder: Path) -> str | None:
+    """The digest of other files of this project, by their own code; None if that code has no such thing."""
+    done = subprocess.run([sys.executable, "-c", _DIGEST], cwd=folder, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
 def stale() -> bool:
     """Whether `metrics/seeds.json` is there and of other code, parameters or versions."""
     return PATH.is_file() and json.loads(PATH.read_text(encoding="utf-8"))["digest"] != seeds_digest()
 
 
-def spreads(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Mean, sample deviation, lowest and highest over runs of each metric, nested as the metrics are.
+def runs_in(content: bytes) -> list[dict[str, Any]]:
+    """The runs that a `metrics/seeds.json` records; none of the old form, which had spreads that nothing proved.
+
+    Raises:
+        StageError: If it cannot be read.
+    """
+    try:
+        runs: list[dict[str, Any]] = json.loads(content).get("runs", [])
+    except (ValueError, AttributeError) as error:
+        raise StageError(f"{PATH} cannot be read ({error}); expected what `make seeds` writes: run it again") from error
+    return runs
+
+
+def run_of(revision: Revision) -> dict[str, Any]:
+    """What is recorded of the run that a revision holds: its seed, class of processor, hash of weights, and metrics."""
+    processor = revision.read_json("metrics/processor.json")
+    return {
+        "seed": revision.read_yaml(PARAMS_FILE)["train"]["seed"],
+        **{name: processor[name] for name in CLASS},
+        "weights": outputs(revision)[WEIGHTS],
+        "metrics": {name: _compared(revision.read_json(f"metrics/{name}.json")) for name in FILES},
+    }
+
+
+def _compared(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics that training changes, nested as they are.
 
     A metric is what has an error over images beside it, and the few that can have none; errors and settings are left
-    out.
+    out, and so is what is said of real images.
     """
-    spread: dict[str, Any] = {}
-    for name in runs[0]:
-        values = [run[name] for run in runs]
-        if isinstance(values[0], Mapping) and name != "reference":  # of real images, which no training changes
-            spread[name] = spreads(values)
-        elif f"{name}_se" in runs[0] or name in _WITHOUT_ERROR:
-            figures = {"mean": fmean(values), "deviation": stdev(values), "lowest": min(values), "highest": max(values)}
-            spread[name] = figures
-    return spread
+    found: dict[str, Any] = {}
+    for name, value in metrics.items():
+        if isinstance(value, Mapping) and name != "reference":
+            found[name] = _compared(value)
+        elif f"{name}_se" in metrics or name in _WITHOUT_ERROR:
+            found[name] = value
+    return found
 
 
 def _run(seeds: Sequence[int], name: str, key: str, threads: int) -> None:
@@ -112,12 +147,6 @@ def _run(seeds: Sequence[int], name: str, key: str, threads: int) -> None:
             raise StageError(
                 f"the run of seed {trial.values['train.seed']} {trial.verdict}: {trial.error}; `make seeds` tries again"
             )
-
-
-def _metrics(name: str) -> dict[str, Any]:
-    """Metrics of an experiment, by file."""
-    revision = resolve(name)
-    return {file: revision.read_json(f"metrics/{file}.json") for file in FILES}
 
 
 if __name__ == "__main__":

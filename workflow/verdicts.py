@@ -1,10 +1,9 @@
 """Verdicts on the losses of two revisions, paired over the images of their `metrics/per_image.npz`."""
 
 import json
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import stdev
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -14,12 +13,11 @@ from pipeline.errors import StageError
 from vae.comparison import Difference, Spread, paired_difference
 from vae.statistics import GRID_NATS, TARGETS, losses_of
 from workflow.changes import CODE
-from workflow.lock import PARAMS, outputs
+from workflow.lock import PARAMS, WEIGHTS, outputs
 from workflow.per_image import PER_IMAGE, SPLITS, Figures, figures_in, of_split
 from workflow.revisions import Revision
 from workflow.seeds import PATH as SEEDS
-
-WEIGHTS = "data/model"
+from workflow.seeds import digest_in, runs_in
 
 #: The loss that the verdict on the whole is about, chosen before any is looked at: one question, one chance of error.
 PRIMARY = ("binarised", "nll_nats")
@@ -30,17 +28,14 @@ BETTER, WORSE, UNSEEN = "better", "worse", "no difference seen"
 _HIGHER_IS_BETTER = ("elbo_nats",)
 _NEITHER_IS_BETTER = ("kl_nats",)
 
-#: Prints the digest of the runs that a `metrics/seeds.json` of a revision would be of, by that revision's own code.
-_DIGEST = "from workflow.seeds import seeds_digest; print(seeds_digest())"
 
-
-def verdicts(base: Revision, head: Revision, seeds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def verdicts(base: Revision, head: Revision, seeds: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
     """One row a loss: the difference of validation images with its verdict, and that of test images, which has none.
 
     Args:
         base: The revision before.
         head: The revision after.
-        seeds: Contents of the seeds files that fit.
+        seeds: The recorded runs of each seeds file that fits.
 
     Raises:
         StageError: If a revision has no losses of images, or they are of different images.
@@ -56,13 +51,11 @@ def verdicts(base: Revision, head: Revision, seeds: Sequence[Mapping[str, Any]])
     ]
 
 
-def _row(
-    targets: str, loss: str, before: Figures, after: Figures, seeds: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+def _row(targets: str, loss: str, before: Figures, after: Figures, seeds: Sequence[Sequence[Any]]) -> dict[str, Any]:
     found = {}
     for split in SPLITS:
         pair = [losses_of(of_split(figures, split), targets)[loss] for figures in (before, after)]
-        spreads = [_spread(file, split, targets, loss) for file in seeds]
+        spreads = [_spread(runs, split, targets, loss) for runs in seeds]
         found[split] = paired_difference(pair[0], pair[1], spreads, GRID_NATS)
     decisive = found["validation"]
     return {
@@ -77,8 +70,8 @@ def _row(
     }
 
 
-def _spread(file: Mapping[str, Any], split: str, targets: str, loss: str) -> Spread:
-    return Spread(file["metrics"]["evaluation"][split][targets][loss]["deviation"], len(file["seeds"]))
+def _spread(runs: Sequence[Any], split: str, targets: str, loss: str) -> Spread:
+    return Spread(stdev(run["metrics"]["evaluation"][split][targets][loss] for run in runs), len(runs))
 
 
 def _plain(difference: Difference) -> dict[str, float]:
@@ -95,36 +88,32 @@ def verdict_on(loss: str, difference: Difference) -> str:
     return BETTER if rises == (loss in _HIGHER_IS_BETTER) else WORSE
 
 
-def fitting_seeds(base: Revision, head: Revision) -> tuple[list[dict[str, Any]], str]:
-    """Contents of the seeds files that are of either revision's code and parameters, and what the verdict is about.
+def fitting_seeds(base: Revision, head: Revision) -> tuple[list[list[Any]], str]:
+    """Runs in the seeds files that are of either revision's code and parameters, and what the verdict is about.
 
     With none of them a difference is that of two sets of weights: another seed alone might have made it.
     """
     weights = outputs(base).get(WEIGHTS), outputs(head).get(WEIGHTS)
     if weights[0] == weights[1] and weights[0] is not None:
         return [], "these weights, the same in both: what differs is how they are evaluated"
-    files = [json.loads(content) for revision in (base, head) if (content := revision.read(SEEDS)) is not None]
+    contents = [content for revision in (base, head) if (content := revision.read(SEEDS)) is not None]
+    files = [(json.loads(content)["digest"], runs) for content in contents if (runs := runs_in(content))]
     digests = {digest for revision in (base, head) if files and (digest := _digest(revision)) is not None}
-    fitting = {file["digest"]: file for file in files if file["digest"] in digests}
+    fitting = {digest: runs for digest, runs in files if digest in digests}
     if not fitting:
-        what = f"none of the two has a {SEEDS} of its code and parameters" if files else f"there is no {SEEDS}"
+        what = f"none of the two has a {SEEDS} of its code and parameters" if contents else f"there is no {SEEDS}"
         return [], f"these two sets of weights, not the parameters, as {what}: `make seeds` measures the spread"
-    counts = " and ".join(str(len(file["seeds"])) for file in fitting.values())
+    counts = " and ".join(str(len(runs)) for runs in fitting.values())
     return list(fitting.values()), f"the parameters: the error has the spread over {counts} seeds of {SEEDS} in it"
 
 
 def _digest(revision: Revision) -> str | None:
     """The digest of a revision's runs by its own code; None if that code has no such thing."""
     if revision.commit is None:
-        return _digest_in(Path())
+        return digest_in(Path())
     with TemporaryDirectory(prefix="fashion-vae-") as folder:
         for name in revision.hashes(PARAMS, *CODE, "workflow"):
             path = Path(folder) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(revision.require(name))
-        return _digest_in(Path(folder))
-
-
-def _digest_in(folder: Path) -> str | None:
-    done = subprocess.run([sys.executable, "-c", _DIGEST], cwd=folder, capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else None
+        return digest_in(Path(folder))

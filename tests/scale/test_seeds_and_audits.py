@@ -20,16 +20,28 @@ def test_seeds_are_run_once_as_experiments_and_recorded(project: Project) -> Non
     assert done.returncode == 0, done.stdout + done.stderr
     assert "seeds: runs 1, 2" in done.stdout
     record = json.loads((project.folder / "metrics/seeds.json").read_text())
-    assert record["seeds"] == [1, 2]
-    found = record["metrics"]["evaluation"]["test"]["gray"]["elbo_nats"]
-    assert found["lowest"] < found["highest"]
-    assert any(found[end] == pytest.approx(metrics["test"]["gray"]["elbo_nats"]) for end in ("lowest", "highest"))
-    assert {"representation", "outliers", "samples"} < set(record["metrics"])
+    own, other = record["runs"]
+    assert [own["seed"], other["seed"]] == [1, 2]
+    assert own["metrics"]["evaluation"]["test"]["gray"]["elbo_nats"] == metrics["test"]["gray"]["elbo_nats"]
+    assert own["weights"] != other["weights"]
+    assert own["weights"] in (project.folder / "dvc.lock").read_text()
+    for name in ("evaluation", "representation", "outliers", "samples"):
+        assert own["metrics"][name] != other["metrics"][name]
     assert json.loads((project.folder / "metrics/evaluation.json").read_text()) == metrics
     assert "seed-2-" in project.run("dvc", "exp", "show", "--csv").stdout
     assert project.run(*STALE_SEEDS).stdout.strip() == "False"
 
     project.commit("Seeds")
+    forged = json.loads((project.folder / "metrics/seeds.json").read_text())
+    forged["runs"][1]["metrics"]["evaluation"]["test"]["gray"]["elbo_nats"] += 1
+    (project.folder / "metrics/seeds.json").write_text(json.dumps(forged))
+    project.commit("A seed forged")
+    audited = project.run(sys.executable, "-m", "workflow.audit", "--seed", "2")
+    assert audited.returncode == 1, audited.stdout + audited.stderr
+    assert [line for line in audited.stdout.splitlines() if " differs:" in line] == [
+        line for line in audited.stdout.splitlines() if "seed 2: metrics/evaluation.json differs: " in line
+    ]
+    assert project.run("git", "reset", "--hard", "HEAD~1").returncode == 0
     again = project.run(*SEEDS, "2")
     assert again.returncode == 0
     assert "seeds: runs" not in again.stdout

@@ -19,13 +19,14 @@ from pipeline.errors import StageError
 from pipeline.files import atomic
 from vae.fashion_mnist import SHA256
 from workflow.audit.checkout import checkout
+from workflow.audit.evidence import not_proved
 from workflow.audit.findings import CACHE, CHECKS, COMMIT, PACK, RERUN, WORKSPACE, Finding
 from workflow.audit.machine import machine, packages
 from workflow.audit.outcomes import Outcome, outcomes
 from workflow.audit.page import page
-from workflow.audit.preset import preset_outcomes, require_recorded
 from workflow.audit.provenance import FOLDER, cache_findings, recorded_outputs, records_of
 from workflow.audit.quick import quick_findings, readable
+from workflow.audit.recorded import Recorded
 from workflow.audit.rerun import Run, rerun
 from workflow.audit.signing import signed, signer_of
 from workflow.audit.statement import serialised, statement
@@ -33,7 +34,6 @@ from workflow.audit.verdict import Audit
 from workflow.command import end
 from workflow.lock import LOCK
 from workflow.pack import cache_folder, held_bytes, held_outputs, read_pack
-from workflow.presets import FOLDER as PRESETS
 from workflow.revisions import Revision, resolve
 
 #: Exit status of a commit that could not be audited.
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     revision = resolve(options.revision)
     output = _output(options, revision)
     signer = _signer(revision, options.sign)
-    found = audit(revision, quick=options.quick, preset=options.preset, pack=options.pack)
+    found = audit(revision, quick=options.quick, recorded=_recorded(options), pack=options.pack)
     record = serialised(statement(found))
     with atomic(output) as partial:
         partial.mkdir()
@@ -68,6 +68,8 @@ def main(arguments: Sequence[str]) -> int:
             (partial / ENVELOPE).write_bytes(signed(record, signer))
     for said in found.sentences:
         print(f"audit: {said}")
+    for path, words in found.not_proved.items():
+        print(f"audit: not proved here: {path}: {words}")
     print(f"audit: {found.label}: {found.verdict}. The record: {output / RECORD}; the page: {output / PAGE}")
     return found.status(strict=options.strict)
 
@@ -76,12 +78,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workflow.audit", allow_abbrev=False)
     parser.add_argument("revision", metavar="REV", nargs="?", default="HEAD", help="commit, branch, tag, experiment")
     parser.add_argument("--quick", action="store_true", help="only what needs no training; REV may be workspace")
-    parser.add_argument("--preset", metavar="NAME", help="run a preset, and hold it against presets/NAME.json")
+    run = parser.add_mutually_exclusive_group()
+    run.add_argument("--preset", metavar="NAME", help="run a preset, and hold it against presets/NAME.json")
+    run.add_argument("--seed", metavar="N", help="run seed N, and hold it against its row of metrics/seeds.json")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if bytes differ, though within tolerance")
     parser.add_argument("--sign", type=Path, metavar="KEY", help="private key, PEM, that signs the record")
     parser.add_argument("--pack", type=Path, metavar="FILE", help="look at this pack of a release too")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help=f"for record and page; default: {AUDITS}/COMMIT")
     return parser
+
+
+def _recorded(options: argparse.Namespace) -> Recorded | None:
+    """The recorded run that was asked for, if any."""
+    asked = {kind: value for kind in ("preset", "seed") if (value := getattr(options, kind)) is not None}
+    return next((Recorded(kind, value) for kind, value in asked.items()), None)
 
 
 def _output(options: argparse.Namespace, revision: Revision) -> Path:
@@ -90,7 +100,9 @@ def _output(options: argparse.Namespace, revision: Revision) -> Path:
     Raises:
         StageError: If something else is there, or it has no name.
     """
-    parts = [(revision.commit or "")[:9] or "workspace", options.preset, "quick" if options.quick else None]
+    recorded = _recorded(options)
+    named = recorded.label if recorded else None
+    parts = [(revision.commit or "")[:9] or "workspace", named, "quick" if options.quick else None]
     output: Path = options.output or AUDITS / "-".join(part for part in parts if part)
     foreign = output.is_file() or (output.is_dir() and any(output.iterdir()) and not (output / RECORD).is_file())
     if not output.name or foreign:
@@ -111,7 +123,7 @@ def _signer(revision: Revision, key: Path | None) -> CryptoSigner | None:
     return signer_of(key)
 
 
-def audit(revision: Revision, *, quick: bool, preset: str | None, pack: Path | None) -> Audit:
+def audit(revision: Revision, *, quick: bool, recorded: Recorded | None, pack: Path | None) -> Audit:
     """What an audit of a revision finds.
 
     Raises:
@@ -120,20 +132,20 @@ def audit(revision: Revision, *, quick: bool, preset: str | None, pack: Path | N
     if revision.commit is None and not quick:
         raise StageError("the workspace is no commit, so nobody can run it anew: commit it first, or use --quick")
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    if preset:
-        require_recorded(revision, preset)
+    if recorded:
+        recorded.require(revision)
     findings, looked_at = _look(revision, pack)
     run: Run | None = None
     found: list[Outcome] = []
     classes: dict[str, object] = {}
     if not quick and readable(revision):
-        run, found, classes = _run(revision, preset)
-        if not preset:
+        run, found, classes = _run(revision, recorded)
+        if not recorded:
             looked_at["rerun"] = [RERUN]
     return Audit(
         label=revision.label,
         commit=revision.commit or "",
-        preset=preset,
+        recorded=recorded,
         quick=quick,
         started=run.started if run else started,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -141,7 +153,8 @@ def audit(revision: Revision, *, quick: bool, preset: str | None, pack: Path | N
         looked_at=looked_at,
         outcomes=found,
         run=run,
-        subjects=_subjects(revision, preset),
+        not_proved=not_proved(revision) if readable(revision) and not recorded else {},
+        subjects=_subjects(revision, recorded),
         materials=_materials(revision),
         machine=run.machine if run else machine(),
         packages=run.packages if run else packages(),
@@ -180,15 +193,15 @@ def _pack_findings(revision: Revision, pack: Path) -> list[Finding]:
     return []
 
 
-def _run(revision: Revision, preset: str | None) -> tuple[Run, list[Outcome], dict[str, object]]:
+def _run(revision: Revision, recorded: Recorded | None) -> tuple[Run, list[Outcome], dict[str, object]]:
     """Runs the pipeline anew; how, the verdicts, and the classes of processor."""
-    name = "-".join(["audit", str(revision.commit)[:12], *([preset] if preset else [])])
+    name = "-".join(["audit", str(revision.commit)[:12], *([recorded.label] if recorded else [])])
     with checkout(revision, Path("state") / name) as clean:
-        run = rerun(revision, clean, preset)
+        run = rerun(revision, clean, recorded)
         made = Revision("run anew", None, clean.project)
         classes = {"commit": _class(revision), "run anew": _class(made)}
-        if preset:
-            return run, preset_outcomes(revision, made, preset), classes
+        if recorded:
+            return run, recorded.outcomes(revision, made), classes
         same = classes["commit"] == classes["run anew"]
         return run, outcomes(revision, made, cache_folder(), same_class=same), classes
 
@@ -200,14 +213,14 @@ def _class(revision: Revision) -> object:
         return {}
 
 
-def _subjects(revision: Revision, preset: str | None) -> dict[str, str]:
+def _subjects(revision: Revision, recorded: Recorded | None) -> dict[str, str]:
     """sha256 by path of dvc.lock, the records of the stages, and what these say that the stages wrote.
 
-    Of a preset that of its record alone: nothing else was run.
+    Of a recorded run that of its record alone: nothing else was run.
     """
-    own = [str(PRESETS / f"{preset}.json")] if preset else [LOCK, *sorted(revision.hashes(FOLDER))]
+    own = [str(recorded.path)] if recorded else [LOCK, *sorted(revision.hashes(FOLDER))]
     found = {path: hashlib.sha256(content).hexdigest() for path in own if (content := revision.read(path)) is not None}
-    if preset:
+    if recorded:
         return found
     return found | (recorded_outputs(records_of(revision)) if readable(revision) else {})
 

@@ -85,6 +85,11 @@ CHECKS: Mapping[str, Check] = {
         "a lock of the environment edited",
         (COMMIT, WORKSPACE),
     ),
+    "seeds": Check(
+        "of metrics/seeds.json, the run of the commit's own seed has its weights and metrics",
+        "a loss of it edited, from which comparisons take the spread over seeds",
+        (COMMIT, WORKSPACE),
+    ),
     "cache": Check(
         "what DVC's cache holds of this commit has the hash that names it",
         "weights or data replaced, in the cache",

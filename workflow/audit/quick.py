@@ -16,6 +16,7 @@ from pipeline.files import significant
 from vae.fashion_mnist import CLASS_NAMES, SHA256
 from vae.statistics import NATS_PER_BIT_PER_DIM, TARGETS, losses_of, mean_and_error
 from workflow.audit.checkout import UNTRACKED
+from workflow.audit.evidence import seed_findings
 from workflow.audit.findings import COMMIT, WORKSPACE, Finding
 from workflow.audit.provenance import provenance_findings
 from workflow.lock import LOCK, contradictions, stages_of
@@ -57,6 +58,7 @@ def quick_findings(revision: Revision, checkout: Path) -> list[Finding]:
         "unfinished": lambda: _unfinished_findings(revision, place),
         "data": lambda: _data_findings(revision, place),
         "environment": lambda: _environment_findings(checkout, place),
+        "seeds": lambda: seed_findings(revision, checkout, place),
     }
     return [finding for check, look in looks.items() for finding in _read(check, look, place)]
 

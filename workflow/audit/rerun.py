@@ -15,7 +15,7 @@ from pipeline.errors import StageError
 from pipeline.files import write_json
 from workflow.audit.checkout import Checkout, other_environment, remove_results, stated_python
 from workflow.audit.machine import described
-from workflow.audit.preset import put
+from workflow.audit.recorded import Recorded
 from workflow.revisions import Revision
 
 #: Line with which `fetch` names the source that served.
@@ -70,7 +70,7 @@ class Run:
     packages: Mapping[str, Mapping[str, str]]
 
 
-def rerun(commit: Revision, place: Checkout, preset: str | None) -> Run:
+def rerun(commit: Revision, place: Checkout, recorded: Recorded | None) -> Run:
     """Runs it; the results are in the checkout then.
 
     Raises:
@@ -88,8 +88,8 @@ def rerun(commit: Revision, place: Checkout, preset: str | None) -> Run:
     made = time.monotonic()
     if not notes.is_file():
         remove_results(commit, project)
-        if preset:
-            put(preset, place, programs)
+        if recorded:
+            recorded.put(place, programs)
         write_json(notes, {"started": _now()})
     noted = json.loads(notes.read_text(encoding="utf-8"))
     source = _fetch(place, programs)

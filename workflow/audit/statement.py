@@ -29,7 +29,13 @@ def statement(audit: Audit) -> dict[str, Any]:
     predicate = {
         "buildDefinition": {
             "buildType": BUILD_TYPE,
-            "externalParameters": {"commit": audit.commit, "preset": audit.preset or "", "quick": audit.quick},
+            "externalParameters": {
+                "commit": audit.commit,
+                "preset": "",
+                "seed": "",
+                **({audit.recorded.kind: audit.recorded.value} if audit.recorded else {}),
+                "quick": audit.quick,
+            },
             "internalParameters": {"machine": audit.machine, "class": audit.classes},
             "resolvedDependencies": _dependencies(audit),
         },
@@ -68,6 +74,7 @@ def _annotations(audit: Audit) -> dict[str, Any]:
         "findings": [asdict(finding) for finding in audit.findings],
         "outputs": [asdict(outcome) for outcome in audit.outcomes],
         "looked_at": _plain(audit.looked_at),
+        "not_proved": dict(audit.not_proved),
         "run": _run(audit.run) if audit.run else {},
     }
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from workflow.audit.findings import Finding
 from workflow.audit.outcomes import DIFFERS, IDENTICAL, WITHIN, Outcome
+from workflow.audit.recorded import Recorded
 from workflow.audit.rerun import Run
 
 #: The verdict of the checks that need no training, where they found nothing.
@@ -19,7 +20,7 @@ class Audit:
     Attributes:
         label: Of the revision.
         commit: Full id of the commit; empty for the workspace.
-        preset: The preset that was run, if any.
+        recorded: The run of a preset or of another seed that was asked for, if any.
         quick: Whether only what needs no training was asked for.
         started: UTC, ISO 8601.
         finished: Likewise.
@@ -27,8 +28,9 @@ class Audit:
         looked_at: Places by check.
         outcomes: The verdict on each output, if the pipeline was run anew.
         run: How it was run, or None.
-        subjects: sha256 of each file that the commit's pipeline writes, as the commit states it, by path; of a preset
-            that of its record.
+        not_proved: Numbers in git that this audit does not prove, by path: the command that does, or why nothing can.
+        subjects: sha256 of each file that the commit's pipeline writes, as the commit states it, by path; of a recorded
+            run that of the record.
         materials: sha256 of the lock of the environment and of the published arrays, by name.
         machine: As `workflow.audit.machine.machine` tells.
         packages: As `workflow.audit.machine.packages` tells.
@@ -37,7 +39,7 @@ class Audit:
 
     label: str
     commit: str
-    preset: str | None
+    recorded: Recorded | None
     quick: bool
     started: str
     finished: str
@@ -45,6 +47,7 @@ class Audit:
     looked_at: Mapping[str, Sequence[str]]
     outcomes: Sequence[Outcome]
     run: Run | None
+    not_proved: Mapping[str, str]
     subjects: Mapping[str, str]
     materials: Mapping[str, str]
     machine: Mapping[str, Any]

@@ -63,8 +63,8 @@ def _verify(folder: Path, key: Path) -> Iterator[str]:
     if absent:
         yield f"not here, so not proven: {', '.join(absent)}; `make pull` or `dvc repro` brings them"
     (audit,) = content["predicate"]["runDetails"]["byproducts"]
-    audited = f"preset {asked['preset']} of the commit" if asked["preset"] else "the commit"
-    yield f"the record's verdict on {audited}: {audit['annotations']['verdict']}"
+    run = next((f"{kind} {asked[kind]} of " for kind in ("preset", "seed") if asked.get(kind)), "")
+    yield f"the record's verdict on {run}the commit: {audit['annotations']['verdict']}"
 
 
 def _read(path: Path) -> bytes:
