@@ -51,7 +51,7 @@ def test_git_variables_of_a_hook_change_nothing_outside_an_audit(project: Projec
 #: Runs commands one after the other, and says what each ends with.
 COMMANDS = """
 import sys
-from workflow import compare, summary
+from workflow import compare, retrain, summary
 from workflow.audit import __main__ as audit
 from pipeline.errors import StageError
 
@@ -59,11 +59,13 @@ for command, arguments in (
     (compare, [["HEAD", "workspace"]]),
     (summary, []),
     (audit, [["workspace", "--quick", "--output", "audits/it"]]),
+    (audit, [["HEAD", "--quick", "--output", "audits/it"]]),
 ):
     try:
         print(command.main(*arguments))
     except StageError as error:
         print(error)
+print(retrain.results_patch().decode())
 """
 
 
@@ -80,6 +82,7 @@ def test_in_a_subfolder_of_a_larger_repository_all_is_as_in_one_of_its_own(proje
     (top / "vae/statistics.py").write_text("changed decoy", encoding="utf-8")
     said = []
     for one in (project, nested):
+        (one.folder / "metrics/train.json").write_text("{}\n", encoding="utf-8")
         one.set_params({"train": {"learning_rate": 0.002}})
         with (one.folder / "vae/noise.py").open("a", encoding="utf-8") as source:
             source.write("# changed\n")
@@ -89,6 +92,44 @@ def test_in_a_subfolder_of_a_larger_repository_all_is_as_in_one_of_its_own(proje
     assert "vae/noise.py" in said[0]
     commits = [git(one.folder, "rev-parse", "HEAD")[:9] for one in (project, nested)]
     assert said[0].replace(commits[0], "") == said[1].replace(commits[1], "")
+    assert "--- a/metrics/train.json" in said[0]
+
+
+def test_settings_of_git_that_users_have_change_nothing(project: Project, tmp_path: Path) -> None:
+    hook = tmp_path / "template/hooks/post-checkout"
+    hook.parent.mkdir(parents=True)
+    hook.write_text(f"#!/bin/sh\ntouch '{tmp_path}/ran'\n", encoding="utf-8")
+    hook.chmod(0o755)
+    settings = tmp_path / "settings"
+    settings.write_text(
+        f"""
+        [color]
+            ui = always
+        [column]
+            ui = always
+        [core]
+            autocrlf = true
+            hooksPath = {hook.parent}
+        [diff]
+            external = false
+            mnemonicPrefix = true
+            noprefix = true
+            relative = true
+        [init]
+            templateDir = {hook.parent.parent}
+        [log]
+            showSignature = true
+        """,
+        encoding="utf-8",
+    )
+    (project.folder / "metrics/train.json").write_text("{}\n", encoding="utf-8")
+    said = []
+    for name in (os.devnull, str(settings)):
+        done = project.run("python", "-c", COMMANDS, env={"GIT_CONFIG_GLOBAL": name})
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout)
+    assert said[0] == said[1]
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_clone_with_carriage_returns_has_the_bytes_of_the_commit(tmp_path: Path) -> None:

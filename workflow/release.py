@@ -14,7 +14,7 @@ from workflow.command import end
 from workflow.lock import contradictions
 from workflow.pack import write_pack
 from workflow.presets import stale_presets
-from workflow.revisions import changed, resolve
+from workflow.revisions import changed, git, resolve
 from workflow.staleness import stale_stages
 
 FOLDER = Path("releases")
@@ -57,7 +57,7 @@ def release(version: str) -> Path:
     with atomic(path) as partial:
         write_pack(partial, version, resolve("HEAD"))
         try:
-            _run("git", "tag", "--annotate", tags[0], "--message", f"Version {version}")
+            git(Path(), "tag", "--annotate", tags[0], "--message", f"Version {version}")
             _run("gto", "register", MODEL, "HEAD", "--version", tags[0], "--message", f"Version {version}")
         except StageError:
             subprocess.run(["git", "tag", "--delete", *tags], capture_output=True, check=False)
@@ -75,7 +75,7 @@ def _faults(version: str) -> Iterator[str]:
         yield f"pyproject.toml states version {stated}"
     if not re.search(rf"^## {re.escape(version)}\b", Path("CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE):
         yield f"CHANGELOG.md has no section `## {version}`"
-    if _run("git", "tag", "--list", f"v{version}", f"{MODEL}@v{version}"):
+    if git(Path(), "tag", "--list", f"v{version}", f"{MODEL}@v{version}"):
         yield f"there is a tag v{version} or {MODEL}@v{version} already"
     if uncommitted := changed():
         yield f"not committed: {', '.join(uncommitted)}"

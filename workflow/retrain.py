@@ -23,7 +23,7 @@ from workflow.compare import compare
 from workflow.lock import LOCK, contradictions
 from workflow.presets import STAGES
 from workflow.report.page import render
-from workflow.revisions import WORKSPACE, resolve
+from workflow.revisions import WORKSPACE, git, resolve
 from workflow.staleness import stale_stages
 from workflow.summary import EVALUATION
 from workflow.tables import FORMATS, sentence
@@ -135,14 +135,13 @@ def _retrain(findings: Findings, stale: Sequence[str], *, again: bool) -> None:
 
 def results_patch() -> bytes:
     """What `git apply` needs to bring the committed results to those of the workspace; empty if they are the same."""
-    index = subprocess.run(["git", "rev-parse", "--git-path", "index"], capture_output=True, text=True, check=True)
+    index = git(Path(), "rev-parse", "--git-path", "index").strip()
     with TemporaryDirectory(prefix="fashion-vae-") as folder:
         scratch = Path(folder) / "index"  # so that the user's own stays as it is
-        shutil.copyfile(index.stdout.strip(), scratch)
-        environment = {**os.environ, "GIT_INDEX_FILE": str(scratch)}
-        subprocess.run(["git", "add", "--all", "--", *RESULTS], env=environment, check=True)
-        command = ["git", "diff", "--cached", "--binary", "--no-ext-diff", "HEAD", "--", *RESULTS]
-        return subprocess.run(command, env=environment, capture_output=True, check=True).stdout
+        shutil.copyfile(index, scratch)
+        git(Path(), "add", "--all", "--", *RESULTS, GIT_INDEX_FILE=str(scratch))
+        form = ("--cached", "--binary", "--relative", "--no-ext-diff")
+        return os.fsencode(git(Path(), "diff", *form, "HEAD", "--", *RESULTS, GIT_INDEX_FILE=str(scratch)))
 
 
 def write(findings: Findings, output: Path) -> None:

@@ -15,6 +15,20 @@ from pipeline.errors import StageError
 #: The name of the files as they stand, committed or not.
 WORKSPACE = "workspace"
 
+#: Settings of git that users have, and that would colour, reorder or rename what it says, or run programs of theirs.
+_HELD = {
+    "color.ui": "false",
+    "column.ui": "never",
+    "core.fsmonitor": "false",
+    "core.hooksPath": os.devnull,
+    "diff.external": "",
+    "diff.mnemonicPrefix": "false",
+    "diff.noprefix": "false",
+    "diff.relative": "false",
+    "log.showSignature": "false",
+    "submodule.recurse": "false",
+}
+
 
 @dataclass(frozen=True)
 class Revision:
@@ -116,16 +130,16 @@ def experiments() -> dict[str, list[str]]:
     return found
 
 
-def git(folder: Path, *arguments: str) -> str:
-    """What git says in a folder.
+def git(folder: Path, *arguments: str, **environment: str) -> str:
+    """What git says in a folder, with some variables set; bytes that are no UTF-8 as `os.fsdecode` gives them.
 
     Raises:
         StageError: If it fails, with its reason.
     """
-    done = _git("-C", str(folder), *arguments)
+    done = _git("-C", str(folder), *arguments, **environment)
     if done.returncode:
-        raise StageError(f"`git {' '.join(arguments)}` failed: {done.stderr.decode().strip()}")
-    return done.stdout.decode()
+        raise StageError(f"`git {' '.join(arguments)}` failed: {os.fsdecode(done.stderr).strip()}")
+    return os.fsdecode(done.stdout)
 
 
 def files(folder: Path, *below: str) -> list[str]:
@@ -175,5 +189,8 @@ def _of_yaml(content: bytes) -> Any:
     return YAML(typ="safe").load(content.decode())
 
 
-def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(["git", *arguments], capture_output=True, check=False)
+def _git(*arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    held = [word for name, value in _HELD.items() for word in ("-c", f"{name}={value}")]
+    return subprocess.run(
+        ["git", *held, *arguments], env={**os.environ, **environment}, capture_output=True, check=False
+    )

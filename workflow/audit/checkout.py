@@ -73,7 +73,17 @@ def checkout(revision: Revision, folder: Path) -> Iterator[Checkout]:
         shutil.rmtree(folder, ignore_errors=True)
         (folder / "settings").mkdir(parents=True)
         clone = folder / "clone"
-        git(Path(), "clone", "--quiet", "--shared", "--no-checkout", _asked("--show-toplevel"), str(clone.resolve()))
+        held = ("--template=", "--config", "core.autocrlf=false")  # whatever the user has for new repositories
+        git(
+            Path(),
+            "clone",
+            *held,
+            "--quiet",
+            "--shared",
+            "--no-checkout",
+            _asked("--show-toplevel"),
+            str(clone.resolve()),
+        )
         git(clone, "checkout", "--quiet", "--detach", str(revision.commit))
         whole.touch()
     yield Checkout(folder / "clone" / _asked("--show-prefix"), folder / "settings")

@@ -1,14 +1,13 @@
 """What a page says of one revision beside its figures: where it comes from, and why something of it is not there."""
 
 import json
-import subprocess
 from collections.abc import Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.provenance import digest_of
 from workflow.lock import LOCK, PARAMS, contradictions, outputs
-from workflow.revisions import Revision
+from workflow.revisions import Revision, git
 
 _GRAPH = "dvc.yaml"
 _PROVENANCE = "metrics/provenance"
@@ -22,8 +21,7 @@ def origin(revision: Revision, when: str) -> dict[str, str]:
     facts = {"label": revision.label, "when": when, "commit": "", "date": "", "subject": "the files as they stand"}
     if revision.commit is None:
         return facts
-    command = ["git", "show", "--no-patch", "--format=%cI%n%s", revision.commit]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    said = git(Path(), "show", "--no-patch", "--format=%cI%n%s", revision.commit)
     date, _, subject = said.strip().partition("\n")
     return {**facts, "commit": revision.commit, "date": date, "subject": subject}
 
