@@ -49,9 +49,9 @@ def names(entries: list[Any] | None) -> list[str]:
 def arguments(stage: str) -> dict[str, str]:
     """Options of a stage's command."""
     words = shlex.split(substituted(STAGES[stage]["cmd"]))
-    assert words[0] == "PATH=$PWD/.venv/bin:$PATH"
-    assert words[1:7] == ["python", "-m", "stages", stage, "--kernels", PARAMS["kernels"]["instruction_set"]]
-    return dict(zip(words[7::2], words[8::2], strict=True))
+    assert words[3] == "PATH=$PWD/.venv/bin:$PATH"
+    assert words[4:10] == ["python", "-m", "stages", stage, "--kernels", PARAMS["kernels"]["instruction_set"]]
+    return dict(zip(words[10::2], words[11::2], strict=True))
 
 
 def data_deps(stage: str) -> set[str]:

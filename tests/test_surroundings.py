@@ -161,7 +161,8 @@ def test_a_repository_of_another_user_is_refused_with_the_mend_of_git(
 def test_a_stage_finds_the_python_of_the_project_where_nobody_has_activated_it(checkout: Project) -> None:
     command = locked_stages(checkout)["preprocess"]["cmd"]
     path = os.pathsep.join(folder for folder in os.defpath.split(os.pathsep) if folder)
-    done = checkout.run("/bin/sh", "-c", command, env={"PATH": path})
+    python = {"PYTHONINSPECT": "1", "PYTHONSAFEPATH": "1", "PYTHONWARNINGS": "error"}
+    done = checkout.run("/bin/sh", "-c", command, env={"PATH": path, **python})
     assert done.returncode == 0, done.stderr
     assert checkout.run("git", "status", "--porcelain").stdout == ""
 
