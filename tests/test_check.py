@@ -52,3 +52,12 @@ def test_what_does_not_fit_together_is_refused_by_name(tmp_path: Path, changes: 
     assert str(caught.value).startswith("params.yaml is refused:\n")
     assert message in str(caught.value)
     assert not (tmp_path / "checked.txt").exists()
+
+
+def test_workers_that_are_others_are_refused_before_dvc_removes_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 0}}')
+    with pytest.raises(StageError, match=r"train\.workers = 1, but TF_CONFIG names 2 \(a:1, b:2\)"):
+        check(tmp_path)
+    assert not (tmp_path / "checked.txt").exists()

@@ -136,8 +136,28 @@ FAULTS = {
             ("figures", "a metric and all that states it"),
             ("card", "a figure of the card and all that states it"),
             ("unfinished", "unfinished work committed"),
+            ("seeds", "a loss of the own seed edited"),
         )
     },
+    # what a user's machine does
+    "a stage keeps the variables of its user": Fault(
+        "pipeline/surroundings.py",
+        "if not KEPT.fullmatch(name) and name not in STATED]",
+        "if not name]",
+        "test_stage.py::test_a_stage_keeps_no_variable_that_a_library_reads_but_those_that_it_states",
+    ),
+    "a command takes the repository that a hook names": Fault(
+        "workflow/command.py",
+        "for name in _ELSEWHERE:",
+        "for name in ():",
+        "test_surroundings.py::test_git_variables_of_a_hook_change_nothing_outside_an_audit",
+    ),
+    "a command obeys the user's settings of git": Fault(
+        "workflow/revisions.py",
+        "for name, value in _HELD.items()",
+        "for name, value in ()",
+        "test_surroundings.py::test_settings_of_git_that_users_have_change_nothing",
+    ),
     # what leaves the project
     "a pack is taken without its hashes": Fault(
         "workflow/pack.py",
@@ -166,7 +186,7 @@ FAULTS = {
 }
 
 #: Tests of `workflow/` that need a project whose pipeline has run: they take this run's.
-WITH_RESULTS = ("test_audit", "test_compare", "test_release", "test_report")
+WITH_RESULTS = ("test_audit", "test_compare", "test_release", "test_report", "test_surroundings")
 
 #: Those that `make test` tries.
 QUICK = {
