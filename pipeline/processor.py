@@ -46,7 +46,7 @@ def hold_kernels(kernels: str) -> None:
     """
     if _best().startswith("x86_64 avx") and {"avx2", "fma"} <= _flags():
         for name, value in KERNELS.get(kernels, {}).items():  # an unknown one is refused by stage `check`
-            os.environ.setdefault(name, value)
+            os.environ[name] = os.environ.get(name) or value
 
 
 def instruction_set() -> str:

@@ -13,7 +13,7 @@ from pipeline.processor import STATED
 #: of DVC, and of TensorFlow what it writes to the terminal and how workers find one another.
 KEPT = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|PWD|TMPDIR|TEMP|TMP|TERM|COLUMNS|LINES|NO_COLOR|CI|LANG|LANGUAGE|LC_.*|TZ|XDG_.*"
-    r"|LD_.*|DYLD_.*|MALLOC_.*|PYTHON(?!PATH$).*|VIRTUAL_ENV|COVERAGE_.*"
+    r"|LD_.*|DYLD_.*|MALLOC_.*|PYTHON.*|VIRTUAL_ENV|COVERAGE_.*"
     r"|\w+_PROXY|\w+_proxy|SSL_CERT_\w+|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|APT_CONFIG|FASHION_MNIST_\w+"
     r"|DVC_.*|TF_CONFIG|TF_CPP_.*"
 )
@@ -22,14 +22,9 @@ KEPT = re.compile(
 def forget_settings() -> None:
     """Removes all other variables, before any library is loaded: each reads some, and a new version may read more.
 
-    Packages of PYTHONPATH go with it.
-
     `KERAS_BACKEND`, `TF_XLA_FLAGS` or `OMP_NUM_THREADS` would change results, or end a run late. What may be set and
     changes results is in `pipeline.processor.STATED`, and every stage states it.
     """
-    for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep):
-        if folder in sys.path[1:]:  # its packages would come before those of the environment
-            sys.path.remove(folder)
     for name in [name for name in os.environ if not KEPT.fullmatch(name) and name not in STATED]:
         del os.environ[name]
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # results belong to the processor class, which is a CPU's

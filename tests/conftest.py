@@ -146,7 +146,7 @@ def forking_programs() -> str:
     Where forks of a process with threads are not safe, as on macOS, it is that of the real ones.
     """
     if sys.platform != "linux":
-        return str(Path(sys.executable).parent)
+        return real_programs()
     folder = Path(os.environ["PYTEST_FORKS"])
     fork, socket, python = ROOT / "tests/fork", folder / "socket", folder / "bin/python"
     with FileLock(folder / "lock"):
@@ -171,6 +171,19 @@ def forking_programs() -> str:
     return str(python.parent)
 
 
+@cache
+def real_programs() -> str:
+    """A folder with a `python` that obeys PYTHONPATH whatever its first option: tests reach into stages by it."""
+    python = Path(os.environ["PYTEST_FORKS"]) / "real/python"
+    with FileLock(python.parent.with_suffix(".lock")):
+        if not python.exists():
+            python.parent.mkdir()
+            real = shlex.quote(sys.executable)
+            python.write_text(f'#!/bin/sh\n[ "$1" != -E ] || shift\nexec {real} "$@"\n', encoding="utf-8")
+            python.chmod(0o755)
+    return str(python.parent)
+
+
 @dataclass(frozen=True)
 class Project:
     """A project in a folder of its own, in git, with its own DVC cache."""
@@ -185,7 +198,8 @@ class Project:
 
     def environment(self, more: Mapping[str, str] | None = None, *, forks: bool = True) -> dict[str, str]:
         """Environment of the commands; with `forks`, `python` is a fork of one that has imported the libraries."""
-        folders = [*([forking_programs()] if forks else []), str(Path(sys.executable).parent), os.environ["PATH"]]
+        programs = forking_programs() if forks else real_programs()
+        folders = [programs, str(Path(sys.executable).parent), os.environ["PATH"]]
         return {**os.environ, **ENVIRONMENT, "PATH": os.pathsep.join(folders), **(more or {})}
 
     def repro(self, *arguments: str, env: Mapping[str, str] | None = None) -> str:

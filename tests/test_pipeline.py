@@ -49,9 +49,9 @@ def names(entries: list[Any] | None) -> list[str]:
 def arguments(stage: str) -> dict[str, str]:
     """Options of a stage's command."""
     words = shlex.split(substituted(STAGES[stage]["cmd"]))
-    assert words[3] == "PATH=$PWD/.venv/bin:$PATH"
-    assert words[4:10] == ["python", "-m", "stages", stage, "--kernels", PARAMS["kernels"]["instruction_set"]]
-    return dict(zip(words[10::2], words[11::2], strict=True))
+    assert words[:4] == ["env", "PATH=$PWD/.venv/bin:$PATH", "python", "-E"]
+    assert words[4:9] == ["-m", "stages", stage, "--kernels", PARAMS["kernels"]["instruction_set"]]
+    return dict(zip(words[9::2], words[10::2], strict=True))
 
 
 def data_deps(stage: str) -> set[str]:

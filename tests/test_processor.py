@@ -133,9 +133,10 @@ def test_a_processor_is_left_alone(
 def test_what_a_user_has_set_stays_and_is_named(machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", dict(os.environ))
     machine(*ZEN_4)
-    os.environ["OPENBLAS_CORETYPE"] = "Zen"
+    os.environ |= {"OPENBLAS_CORETYPE": "Zen", "NPY_DISABLE_CPU_FEATURES": ""}
     hold_kernels("avx2")
     assert os.environ["OPENBLAS_CORETYPE"] == "Zen"
+    assert os.environ["NPY_DISABLE_CPU_FEATURES"] == KERNELS["avx2"]["NPY_DISABLE_CPU_FEATURES"]
     assert "OPENBLAS_CORETYPE=Zen" in instruction_set()
 
 

@@ -297,13 +297,10 @@ def test_run_record_has_the_digest_of_the_provenance(sample: Sample) -> None:
 def test_a_stage_keeps_no_variable_that_a_library_reads_but_those_that_it_states(sample: Sample) -> None:
     sample.write_stage("""
         import json
-        from importlib.util import find_spec
 
         def run(result: Output) -> None:
-            result.write_text(json.dumps({**os.environ, "found": str(find_spec("a_package_of_the_user"))}))
+            result.write_text(json.dumps(dict(os.environ)))
     """)
-    (sample.folder / "elsewhere").mkdir()
-    (sample.folder / "elsewhere/a_package_of_the_user.py").touch()
     read = {
         "KERAS_BACKEND": "jax",
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
@@ -314,14 +311,12 @@ def test_a_stage_keeps_no_variable_that_a_library_reads_but_those_that_it_states
         "OMP_NUM_THREADS": "1",
         "TFDS_DATA_DIR": "/nowhere",
         "SOME_LIBRARY_OF_TOMORROW": "1",
-        "PYTHONPATH": str(sample.folder / "elsewhere"),
     }
     stated = {"ONEDNN_MAX_CPU_ISA": "AVX2", "TF_ENABLE_ONEDNN_OPTS": "0", "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2"}
     done = sample.run({name: path for name, path in PATHS.items() if name != "source"}, **read, **stated)
     assert done.returncode == 0, done.stderr
     kept = sample.json("data/result.txt")
     assert not read.keys() & kept.keys()
-    assert kept["found"] == "None"
     assert stated.items() <= kept.items()
     [record] = sample.json(PATHS["provenance"])
     assert all(f"{name}={value}" in record["instruction_set"] for name, value in stated.items())
@@ -583,10 +578,11 @@ def started_by_dvc(sample: Sample, *command: str) -> Iterator[Running]:
 
 
 def in_shell(sample: Sample, shell: list[str]) -> list[str]:
-    """The stage's command in a shell as dvc uses it, with what dvc.yaml puts before `python`."""
+    """The stage's command in a shell as dvc uses it, with what dvc.yaml puts around `python`."""
     graph = YAML(typ="safe").load(ROOT / "dvc.yaml")
-    (before,) = [words["python"].removesuffix("python") for words in graph["vars"] if "python" in words]
-    return [*shell, "-c", before + shlex.join(sample.command(PATHS))]
+    (words,) = [entry["python"] for entry in graph["vars"] if "python" in entry]
+    python, *options = sample.command(PATHS)
+    return [*shell, "-c", f"{words.replace('python', shlex.quote(python))} {shlex.join(options)}"]
 
 
 def ended(running: Running) -> bool:

@@ -1,6 +1,7 @@
 """What a user's shell, home, git and folders do to the project: nothing."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -158,11 +159,14 @@ def test_a_repository_of_another_user_is_refused_with_the_mend_of_git(
 # --- folders, caches, programs
 
 
-def test_a_stage_finds_the_python_of_the_project_where_nobody_has_activated_it(checkout: Project) -> None:
+def test_a_stage_runs_by_the_python_of_the_project_whatever_the_shell_has(checkout: Project, tmp_path: Path) -> None:
     command = locked_stages(checkout)["preprocess"]["cmd"]
     path = os.pathsep.join(folder for folder in os.defpath.split(os.pathsep) if folder)
-    python = {"PYTHONINSPECT": "1", "PYTHONSAFEPATH": "1", "PYTHONWARNINGS": "error"}
-    done = checkout.run("/bin/sh", "-c", command, env={"PATH": path, **python})
+    (checkout.folder / ".venv/bin/python").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+    (tmp_path / "sitecustomize.py").write_text("raise SystemExit('of the user')", encoding="utf-8")
+    python = {"PYTHONINSPECT": "1", "PYTHONSAFEPATH": "1", "PYTHONPATH": str(tmp_path), "PYTHONHOME": "/nowhere"}
+    kernels = {"OPENBLAS_CORETYPE": "", "NPY_DISABLE_CPU_FEATURES": ""}
+    done = checkout.run("/bin/sh", "-c", command, env={"PATH": path, **python, **kernels})
     assert done.returncode == 0, done.stderr
     assert checkout.run("git", "status", "--porcelain").stdout == ""
 

@@ -8,6 +8,7 @@ import sys
 
 
 def main(path: str, arguments: list[str]) -> None:
+    arguments = arguments[arguments[:1] == ["-E"] :]  # tests reach into stages by PYTHONPATH
     if arguments[:1] in (["-c"], ["-m"]):
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(path)
