@@ -3,7 +3,14 @@
 # because make 3.81 looks for programs along its own PATH and not along the one exported here.
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-unexport PYTHONHOME PYTHONPATH
+export SHELL # DVC runs stages by it, and the user's may be none
+
+# What other programs leave in the environment is not meant for this one: settings of Python, the repository of a git
+# hook, and values of the variables below, which count if they are typed after `make`.
+unexport $(filter-out PYTHON,$(filter PYTHON%,$(.VARIABLES)))
+unexport GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_COMMON_DIR GIT_OBJECT_DIRECTORY GIT_NAMESPACE GIT_PREFIX
+$(foreach name,REV REVS PRESET SEED SIGN PACK BASE NAME SPEC FROM KEY VERSION ARGS FULL TORCH WHEELS,\
+    $(if $(filter environment,$(origin $(name))),$(eval $(name) =)))
 
 UV_VERSION = 0.13.9
 

@@ -23,6 +23,7 @@ from tabulate import tabulate
 
 from pipeline.files import write_json
 from pipeline.processor import instruction_set, processor_name
+from workflow.command import end
 
 KEPT = Path("runs/tests.json")
 RESULTS = Path("bench/tests.json")
@@ -166,4 +167,4 @@ def _bench() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end("tests", lambda: main(sys.argv[1:]))

@@ -26,7 +26,10 @@ from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
 from workflow import seeds
+from workflow.command import forget_other_repositories
 from workflow.presets import stale_presets
+
+forget_other_repositories()  # tests commit
 
 ROOT = Path(__file__).parents[1]
 

@@ -235,6 +235,17 @@ def seed_of_other_weights(project: Project) -> None:
     replace(project, SEEDS, (lock_md5(project, "data/model"), "0" * 32 + ".dir"))
 
 
+def seed_of_another_class(project: Project) -> None:
+    """Where a tolerance would hide the edit."""
+    edited_seed(project)
+    replace(project, SEEDS, ('"caches": "', '"caches": "9K '))
+
+
+def seed_that_is_missing(project: Project) -> None:
+    write_seeds(project)
+    (project.folder / SEEDS).write_bytes(moved(project, SEEDS, ("runs", 0, "seed"), 5))
+
+
 def seed_twice(project: Project) -> None:
     write_seeds(project)
     (project.folder / SEEDS).write_bytes(moved(project, SEEDS, ("runs", 1, "seed"), -1))
@@ -276,10 +287,12 @@ TAMPERED: Mapping[str, tuple[Callable[[Project], None], str, str]] = {
     "an object of the cache damaged": (damaged_cache, "cache", "data/model/"),
     "a conflict left in the lock": (conflict_left_in_the_lock, "lock", "dvc.lock"),
     "half of another branch's lock": (half_of_another_lock, "lock", "data/model"),
-    "a loss of the own seed edited": (edited_seed, "seeds", f"{SEEDS}: seed 1: metrics/evaluation.json"),
-    "other weights of the own seed": (seed_of_other_weights, "seeds", f"{SEEDS}: seed 1: weights"),
+    "a loss of the own seed edited": (edited_seed, "seeds", f"{SEEDS}: seed 1"),
+    "a loss and the class of the own seed edited": (seed_of_another_class, "seeds", f"{SEEDS}: seed 1"),
+    "other weights of the own seed": (seed_of_other_weights, "seeds", f"{SEEDS}: seed 1"),
+    "the own seed left out": (seed_that_is_missing, "seeds", f"{SEEDS}: seed 1"),
     "a seed twice": (seed_twice, "seeds", SEEDS),
-    "a conflict left in the seeds": (conflict_left_in_the_seeds, "seeds", "seeds"),
+    "a conflict left in the seeds": (conflict_left_in_the_seeds, "seeds", SEEDS),
     "the lock of the environment edited": (edited_environment, "environment", "numeric.txt"),
 }
 

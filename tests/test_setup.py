@@ -41,6 +41,9 @@ if arguments[0] == "-c":
     exec(arguments[1])
     sys.exit()
 
+if arguments[:3] == ["-m", "pip", "config"]:
+    print(os.environ.get("PLAYED_SETTINGS", ""))
+    sys.exit()
 with open(log, "a") as handle:
     handle.write(" ".join(arguments) + "\\n")
 failing = os.environ.get("FAILING")
@@ -291,6 +294,14 @@ def test_failure_leaves_no_stamp_and_next_run_rebuilds(machine: Machine, failing
     machine.calls()
     machine.installed("runtime")
     assert machine.calls()[0] == "-m venv .venv"
+
+
+def test_a_pip_that_installs_elsewhere_is_refused(machine: Machine) -> None:
+    done = machine.run("runtime", PLAYED_SETTINGS="global.index-url='https://x'\ninstall.target='/elsewhere'")
+    assert done.returncode == 1
+    assert "pip is set to install into another folder than .venv" in done.stderr
+    assert machine.calls() == ["-m venv .venv"]
+    assert not machine.stamp.exists()
 
 
 def test_failing_rebuild_loses_the_stamp(machine: Machine) -> None:
@@ -567,6 +578,7 @@ def test_musl_is_unsupported(machine: Machine) -> None:
     ("name", "words"),
     [
         ("a:b", "a:b has a colon in its name, which no PATH can hold; rename it"),
+        ("%(x)s", "%(x)s has %( in its name, which DVC reads as a name to look up; rename it"),
         ("{x}", "{x} has a brace in its name, which DVC reads as a field to fill in; rename it"),
     ],
 )
@@ -578,10 +590,11 @@ def test_a_folder_name_that_cannot_work_is_refused(machine: Machine, name: str, 
 # --- the Makefile
 
 
-def make(folder: Path, *arguments: str, path: str = os.environ["PATH"]) -> subprocess.CompletedProcess[str]:
+def make(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """`make` in the folder, as if no other make were around it."""
+    environment = {"PATH": os.environ["PATH"], **environment}
     return subprocess.run(
-        ["make", *arguments], cwd=folder, env={"PATH": path}, capture_output=True, text=True, check=False
+        ["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
 
 
@@ -627,6 +640,17 @@ def test_make_stops_where_the_setup_fails(makefile: Path) -> None:
 
 def test_make_test_passes_arguments(makefile: Path) -> None:
     assert said(make(makefile, "test", "ARGS=-k setup")) == ["setup dev ", "python -m bench.tests test -k setup"]
+
+
+def test_make_takes_up_nothing_that_other_programs_left_in_the_environment(makefile: Path) -> None:
+    names = ("PYTHONSAFEPATH", "PYTHONPATH", "GIT_DIR", "SHELL")
+    shown = " ".join(f"${{{name}-none}}" for name in names)
+    (makefile / ".venv/bin/python").write_text(f'#!/bin/sh\necho "$* {shown}"\n')
+    left = dict.fromkeys(names, "/left") | {"SEED": "42", "REV": "x", "ARGS": "--strict", "PYTHON": "/a/python"}
+    assert said(make(makefile, "audit", "PRESET=textbook", **left)) == [
+        "setup runtime /a/python",
+        "-m workflow.audit HEAD --preset textbook none none none /bin/sh",
+    ]
 
 
 def test_make_all_and_lint_in_parallel_keep_their_order(makefile: Path) -> None:
@@ -696,6 +720,18 @@ def test_distclean_keeps_the_cache_and_what_git_tracks(used: Path) -> None:
     assert not (used / "data/raw").exists()
     for name in (".dvc/cache/aa", "data/tracked", "metrics/a.json", "Makefile"):
         assert (used / name).exists(), name
+
+
+def test_distclean_cleans_no_repository_that_a_hook_names(used: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    (other / "data").mkdir(parents=True)
+    (other / "data/precious").touch()
+    (other / ".gitignore").write_text("/data/\n")
+    subprocess.run(["git", "init", "-q", str(other)], check=True)
+    done = make(used, "distclean", GIT_DIR=str(other / ".git"), GIT_WORK_TREE=str(other))
+    assert done.returncode == 0, done.stderr
+    assert (other / "data/precious").exists()
+    assert not (used / "data/raw").exists()
 
 
 # --- the lock files

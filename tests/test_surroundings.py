@@ -110,8 +110,10 @@ def test_settings_of_git_that_users_have_change_nothing(project: Project, tmp_pa
             ui = always
         [core]
             autocrlf = true
+            excludesFile = {tmp_path}/git/ignore
             hooksPath = {hook.parent}
         [diff]
+            context = 0
             external = false
             mnemonicPrefix = true
             noprefix = true
@@ -123,13 +125,22 @@ def test_settings_of_git_that_users_have_change_nothing(project: Project, tmp_pa
         """,
         encoding="utf-8",
     )
-    (project.folder / "metrics/train.json").write_text("{}\n", encoding="utf-8")
+    (tmp_path / "git").mkdir()
+    (tmp_path / "git/ignore").write_text("*.lock\n*.yaml\n*.csv\n", encoding="utf-8")
+    history = project.folder / "metrics/history.csv"
+    history.write_text(history.read_text(encoding="utf-8").replace("\n1,", "\n01,"), encoding="utf-8")
+    with (project.folder / "vae/noise.py").open("a", encoding="utf-8") as source:
+        source.write("# changed\n")
     said = []
-    for name in (os.devnull, str(settings)):
-        done = project.run("python", "-c", COMMANDS, env={"GIT_CONFIG_GLOBAL": name})
+    for more in (
+        {"GIT_CONFIG_GLOBAL": os.devnull},
+        {"GIT_CONFIG_GLOBAL": str(settings), "XDG_CONFIG_HOME": str(tmp_path)},
+    ):
+        done = project.run("python", "-c", COMMANDS, env=more)
         assert done.returncode == 0, done.stderr
         said.append(done.stdout)
     assert said[0] == said[1]
+    assert "dvc.lock is not of its present command" in said[0]
     assert not (tmp_path / "ran").exists()
 
 
@@ -188,7 +199,16 @@ def test_a_copy_takes_the_cache_that_dvc_has_whatever_the_folders_are_called(fin
     assert "Running stage" not in done.stdout
 
 
-# --- a reader that is gone
+# --- an output that is not there, or knows few letters
+
+
+def test_a_closed_output_and_an_old_terminal_end_no_command(project: Project) -> None:
+    closed = project.run("sh", "-c", 'exec "$0" -m workflow.compare HEAD workspace >&-', sys.executable)
+    assert (closed.returncode, closed.stderr) == (0, "")
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = project.run("python", "-m", "workflow.compare", "HEAD", "workspace", env=ascii_only)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "no difference seen" in done.stdout
 
 
 def test_a_reader_that_stops_ends_a_command_quietly(project: Project) -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pipeline.errors import StageError
 from pipeline.files import atomic
@@ -65,8 +66,10 @@ def connected(threads: int) -> Iterator[int]:
     if address:
         _require_answer(address)
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    session = TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)  # a Ray of our own leaves nothing
+    own = {} if address else {"include_dashboard": False, "_temp_dir": session.name}
     try:
-        ray.init(address=address or "local", **quiet, **({} if address else {"include_dashboard": False}))
+        ray.init(address=address or "local", **quiet, **own)
     except (RayError, ConnectionError, RuntimeError, ValueError) as error:
         if not address:
             raise StageError(f"Ray did not start on this machine: {error}") from error
@@ -81,6 +84,7 @@ def connected(threads: int) -> Iterator[int]:
         yield sum(cores)
     finally:
         ray.shutdown()
+        session.cleanup()
 
 
 def _require_answer(address: str) -> None:

@@ -1,5 +1,6 @@
 """How a command ends: its exit status, and a sentence where it was refused."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pipeline.errors import INTERRUPTED, StageError
 
 #: Variables by which git takes another repository, index, object store or reading of paths than those of its folder.
 _ELSEWHERE = (
+    "GIT_ALLOW_PROTOCOL",
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_COMMON_DIR",
     "GIT_DIR",
@@ -61,21 +63,30 @@ class Output:
             os.dup2(nowhere.fileno(), self._stream.fileno())
 
 
+def forget_other_repositories() -> None:
+    """Removes what git tells its hooks of another place: with GIT_DIR set, every git would work in that repository."""
+    for name in _ELSEWHERE:
+        os.environ.pop(name, None)
+
+
 def end(command: str, work: Callable[[], int], refused: int = 1) -> NoReturn:
     """Does the work of a command, and ends the process. A sentence begins with `command`.
 
     The status is what `work` returns; `refused` with a sentence if it was refused or failed; 130 if it was
     interrupted.
 
-    Every git and DVC that it starts finds its repository by the folder it runs in: what git tells its hooks of another
-    place is forgotten. With GIT_DIR set, a checkout in a temporary clone would move HEAD of the user's repository.
+    Every git and DVC that it starts finds its repository by the folder it runs in.
     """
-    for name in _ELSEWHERE:
-        os.environ.pop(name, None)
-    sys.stdout = cast(TextIO, Output(sys.stdout))
+    forget_other_repositories()
+    os.environ["SHELL"] = "/bin/sh"  # DVC runs stages by it, and the user's may be none
+    if sys.stdout:  # none if it was closed from the start
+        with contextlib.suppress(AttributeError):
+            sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal may know no `±`
+        sys.stdout = cast(TextIO, Output(sys.stdout))
     try:
         status = work()
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
     except StageError as error:
         status = _say(command, str(error), refused)
     except subprocess.CalledProcessError as error:

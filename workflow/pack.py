@@ -16,13 +16,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from dvc.repo import Repo
-
 from pipeline.errors import StageError
 from pipeline.files import sha256_file
 from pipeline.progress import progress
 from workflow.lock import DATA, outputs, stages_of
 from workflow.revisions import Revision
+from workflow.working_copy import cache_of
 
 MANIFEST = "manifest.json"
 
@@ -76,7 +75,7 @@ def held_bytes(revision: Revision) -> int:
 
 def cache_folder() -> Path:
     """Where DVC's cache of this project keeps its objects."""
-    return Path(Repo().cache.local.path)
+    return Path(cache_of(Path())) / "files/md5"
 
 
 def place(cache: Path, md5: str) -> Path:

@@ -135,12 +135,12 @@ def _retrain(findings: Findings, stale: Sequence[str], *, again: bool) -> None:
 
 def results_patch() -> bytes:
     """What `git apply` needs to bring the committed results to those of the workspace; empty if they are the same."""
-    index = git(Path(), "rev-parse", "--git-path", "index").strip()
+    index = git(Path(), "rev-parse", "--git-path", "index").removesuffix("\n")
     with TemporaryDirectory(prefix="fashion-vae-") as folder:
         scratch = Path(folder) / "index"  # so that the user's own stays as it is
         shutil.copyfile(index, scratch)
         git(Path(), "add", "--all", "--", *RESULTS, GIT_INDEX_FILE=str(scratch))
-        form = ("--cached", "--binary", "--relative", "--no-ext-diff")
+        form = ("--cached", "--binary", "--relative", "--no-ext-diff", "--unified=3")
         return os.fsencode(git(Path(), "diff", *form, "HEAD", "--", *RESULTS, GIT_INDEX_FILE=str(scratch)))
 
 

@@ -21,6 +21,7 @@ _HELD = {
     "column.ui": "never",
     "core.fsmonitor": "false",
     "core.hooksPath": os.devnull,
+    "core.splitIndex": "false",
     "diff.external": "",
     "diff.mnemonicPrefix": "false",
     "diff.noprefix": "false",

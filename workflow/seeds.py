@@ -6,14 +6,16 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from pipeline.errors import StageError
 from pipeline.files import write_metrics
-from pipeline.params.section import PARAMS_FILE
+from pipeline.params.section import PARAMS_FILE, Section
 from pipeline.params.whole import load_params
 from workflow.command import end
-from workflow.lock import WEIGHTS, outputs
+from workflow.lock import WEIGHTS, contradictions, outputs
 from workflow.presets import STAGES, run_digest
 from workflow.revisions import Revision, experiments, resolve
 from workflow.sweep.engine import COMPLETED, Plan, forget, head_commit, run
@@ -34,8 +36,33 @@ _WITHOUT_ERROR = ("active_units", "calibration_error")
 _DIGEST = "from workflow.seeds import seeds_digest; print(seeds_digest())"
 
 
+class Run(Section):
+    """What is recorded of the run of one seed.
+
+    Attributes:
+        seed: Of training.
+        instruction_set: With `caches` and `intra_op` the class of processor, as in `metrics/processor.json`.
+        weights: md5 of the folder of weights, as in `dvc.lock`.
+        metrics: By name of their file.
+    """
+
+    seed: int
+    instruction_set: str
+    caches: str
+    intra_op: int
+    weights: str
+    metrics: dict[str, Any]
+
+
+class Record(Section):
+    """`metrics/seeds.json`: the runs, and the digest of all that they follow from but data and seed."""
+
+    digest: str
+    runs: Annotated[tuple[Run, ...], Field(min_length=2)]
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Runs an experiment a seed, from that of the parameters on, by Ray, and writes `metrics/seeds.json`.
+    """Runs an experiment for each further seed, by Ray, and writes `metrics/seeds.json`. The first is the commit's own.
 
     An experiment bears the digest of what it runs in its name: one that is there already is not run again.
 
@@ -53,13 +80,17 @@ def main(arguments: Sequence[str]) -> int:
     params = load_params()
     if params.train.workers > 1:
         raise StageError(f"train.workers = {params.train.workers}: expected 1, as each seed is trained by itself")
-    seeds = range(params.train.seed, params.train.seed + int(count))
+    own = resolve("HEAD")
+    if untrue := contradictions(own):
+        raise StageError(f"the results of HEAD are not its own ({untrue[0]}): `dvc repro`, and commit them first")
+    others = range(params.train.seed + 1, params.train.seed + int(count))
     digest = seeds_digest()
     name = f"seed-{{seed}}-{digest[:8]}"
-    missing = [seed for seed in seeds if name.format(seed=seed) not in experiments()]
+    missing = [seed for seed in others if name.format(seed=seed) not in experiments()]
     if missing:
-        _run(missing, name, f"seeds-{digest[:8]}-{seeds[0]}-{seeds[-1]}", params.threads.intra_op)
-    write_metrics(PATH, {"digest": digest, "runs": [run_of(resolve(name.format(seed=seed))) for seed in seeds]})
+        _run(missing, name, f"seeds-{digest[:8]}-{others[0]}-{others[-1]}", params.threads.intra_op)
+    runs = [run_of(revision) for revision in (own, *(resolve(name.format(seed=seed)) for seed in others))]
+    write_metrics(PATH, {"digest": digest, "runs": runs})
     print(f"seeds: wrote {PATH}; commit it with dvc.lock and metrics/. The runs: dvc exp show --only-changed")
     return 0
 
@@ -79,20 +110,30 @@ def digest_in(folder: Path) -> str | None:
 
 def stale() -> bool:
     """Whether `metrics/seeds.json` is there and of other code, parameters or versions."""
-    return PATH.is_file() and json.loads(PATH.read_text(encoding="utf-8"))["digest"] != seeds_digest()
+    content = PATH.read_bytes() if PATH.is_file() else None
+    record = record_in(content)
+    return content is not None and (record is None or record.digest != seeds_digest())
 
 
-def runs_in(content: bytes) -> list[dict[str, Any]]:
-    """The runs that a `metrics/seeds.json` records; none of the old form, which had spreads that nothing proved.
+def record_in(content: bytes | None) -> Record | None:
+    """What a `metrics/seeds.json` says; None if there is none, or one of the old form, of spreads that nothing proved.
 
     Raises:
-        StageError: If it cannot be read.
+        StageError: If it is of no form that `make seeds` writes.
     """
+    if content is None:
+        return None
     try:
-        runs: list[dict[str, Any]] = json.loads(content).get("runs", [])
-    except (ValueError, AttributeError) as error:
-        raise StageError(f"{PATH} cannot be read ({error}); expected what `make seeds` writes: run it again") from error
-    return runs
+        if "seeds" in json.loads(content):
+            return None
+        record = Record.model_validate_json(content)
+    except (ValueError, TypeError) as error:
+        why = str(error).splitlines()[0]
+        raise StageError(f"{PATH} cannot be read ({why}); expected what `make seeds` writes: run it again") from error
+    seeds = sorted(run.seed for run in record.runs)
+    if len({*seeds}) < len(seeds):
+        raise StageError(f"{PATH} has a seed twice ({', '.join(map(str, seeds))}): run `make seeds` again")
+    return record
 
 
 def run_of(revision: Revision) -> dict[str, Any]:

@@ -189,6 +189,7 @@ require_platform() {
     case "$root" in
         *:*) refuse "the folder $root has a colon in its name, which no PATH can hold; rename it" ;;
         *[{}]*) refuse "the folder $root has a brace in its name, which DVC reads as a field to fill in; rename it" ;;
+        *%\(*) refuse "the folder $root has %( in its name, which DVC reads as a name to look up; rename it" ;;
     esac
 }
 
@@ -261,6 +262,10 @@ install() {
     if [ -t 1 ]; then
         quiet="--quiet"
     fi
+    case "$(.venv/bin/python -m pip config list)" in
+        *.target=* | *.prefix=* | *.root=*) refuse "pip is set to install into another folder than .venv; take target," \
+            "prefix or root out of its settings: .venv/bin/python -m pip config list" ;;
+    esac
     mkdir -p .venv/tmp
     # shellcheck disable=SC2086 # $quiet is words
     TMPDIR="$root/.venv/tmp" .venv/bin/python -m pip install $quiet --no-deps --no-build-isolation --no-compile \
@@ -329,6 +334,7 @@ done
 export PATH PIP_DISABLE_PIP_VERSION_CHECK=1
 export PIP_USE_PEP517=1 # old pips would take another way for the two packages without a wheel
 export PIP_USER=0       # a venv has no user folder
+unset PIP_TARGET PIP_PREFIX PIP_ROOT
 
 current=no # .venv holds what is asked for
 reuse=no   # .venv holds a lock before the one that is asked for

@@ -1,6 +1,5 @@
 """Verdicts on the losses of two revisions, paired over the images of their `metrics/per_image.npz`."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import stdev
@@ -17,7 +16,8 @@ from workflow.lock import PARAMS, WEIGHTS, outputs
 from workflow.per_image import PER_IMAGE, SPLITS, Figures, figures_in, of_split
 from workflow.revisions import Revision
 from workflow.seeds import PATH as SEEDS
-from workflow.seeds import digest_in, runs_in
+from workflow.seeds import Run, digest_in, record_in
+from workflow.working_copy import write_files
 
 #: The loss that the verdict on the whole is about, chosen before any is looked at: one question, one chance of error.
 PRIMARY = ("binarised", "nll_nats")
@@ -29,7 +29,7 @@ _HIGHER_IS_BETTER = ("elbo_nats",)
 _NEITHER_IS_BETTER = ("kl_nats",)
 
 
-def verdicts(base: Revision, head: Revision, seeds: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+def verdicts(base: Revision, head: Revision, seeds: Sequence[Sequence[Run]]) -> list[dict[str, Any]]:
     """One row a loss: the difference of validation images with its verdict, and that of test images, which has none.
 
     Args:
@@ -51,7 +51,7 @@ def verdicts(base: Revision, head: Revision, seeds: Sequence[Sequence[Any]]) -> 
     ]
 
 
-def _row(targets: str, loss: str, before: Figures, after: Figures, seeds: Sequence[Sequence[Any]]) -> dict[str, Any]:
+def _row(targets: str, loss: str, before: Figures, after: Figures, seeds: Sequence[Sequence[Run]]) -> dict[str, Any]:
     found = {}
     for split in SPLITS:
         pair = [losses_of(of_split(figures, split), targets)[loss] for figures in (before, after)]
@@ -70,8 +70,8 @@ def _row(targets: str, loss: str, before: Figures, after: Figures, seeds: Sequen
     }
 
 
-def _spread(runs: Sequence[Any], split: str, targets: str, loss: str) -> Spread:
-    return Spread(stdev(run["metrics"]["evaluation"][split][targets][loss] for run in runs), len(runs))
+def _spread(runs: Sequence[Run], split: str, targets: str, loss: str) -> Spread:
+    return Spread(stdev(run.metrics["evaluation"][split][targets][loss] for run in runs), len(runs))
 
 
 def _plain(difference: Difference) -> dict[str, float]:
@@ -88,7 +88,7 @@ def verdict_on(loss: str, difference: Difference) -> str:
     return BETTER if rises == (loss in _HIGHER_IS_BETTER) else WORSE
 
 
-def fitting_seeds(base: Revision, head: Revision) -> tuple[list[list[Any]], str]:
+def fitting_seeds(base: Revision, head: Revision) -> tuple[list[Sequence[Run]], str]:
     """Runs in the seeds files that are of either revision's code and parameters, and what the verdict is about.
 
     With none of them a difference is that of two sets of weights: another seed alone might have made it.
@@ -97,9 +97,9 @@ def fitting_seeds(base: Revision, head: Revision) -> tuple[list[list[Any]], str]
     if weights[0] == weights[1] and weights[0] is not None:
         return [], "these weights, the same in both: what differs is how they are evaluated"
     contents = [content for revision in (base, head) if (content := revision.read(SEEDS)) is not None]
-    files = [(json.loads(content)["digest"], runs) for content in contents if (runs := runs_in(content))]
-    digests = {digest for revision in (base, head) if files and (digest := _digest(revision)) is not None}
-    fitting = {digest: runs for digest, runs in files if digest in digests}
+    records = [record for content in contents if (record := record_in(content))]
+    digests = {_digest(revision) for revision in (base, head) if records}
+    fitting = {record.digest: record.runs for record in records if record.digest in digests}
     if not fitting:
         what = f"none of the two has a {SEEDS} of its code and parameters" if contents else f"there is no {SEEDS}"
         return [], f"these two sets of weights, not the parameters, as {what}: `make seeds` measures the spread"
@@ -112,8 +112,5 @@ def _digest(revision: Revision) -> str | None:
     if revision.commit is None:
         return digest_in(Path())
     with TemporaryDirectory(prefix="fashion-vae-") as folder:
-        for name in revision.hashes(PARAMS, *CODE, "workflow"):
-            path = Path(folder) / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(revision.require(name))
+        write_files(revision, Path(folder), PARAMS, *CODE, "workflow")
         return digest_in(Path(folder))

@@ -7,9 +7,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from configobj import ConfigObj
+from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
-from workflow.revisions import files
+from pipeline.errors import StageError
+from workflow.revisions import Revision, files
 
 
 @contextmanager
@@ -25,9 +27,32 @@ def working_copy() -> Iterator[Path]:
 
 
 def cache_of(project: Path) -> str:
-    """The folder of a project's DVC cache."""
-    with Repo(str(project)) as repo:
-        return str(repo.cache.local_cache_dir)
+    """The folder of a project's DVC cache.
+
+    Raises:
+        StageError: If DVC cannot read its settings.
+    """
+    try:
+        with Repo(str(project)) as repo:
+            return str(repo.cache.local_cache_dir)
+    except DvcException as error:
+        raise StageError(f"DVC does not start here: {error}; see `dvc config --list --show-origin`") from error
+
+
+def write_files(revision: Revision, folder: Path, *below: str) -> None:
+    """Writes the files of a commit, or those below some paths, with the bytes that git holds.
+
+    No git works there: neither hooks nor settings of the user have a hand in it.
+
+    Raises:
+        StageError: If a path of the commit leads out of the folder.
+    """
+    for name in revision.hashes(*(below or ["."])):
+        path = folder / name
+        if {"..", ".git"} & {*path.relative_to(folder).parts}:
+            raise StageError(f"{revision.label} has a path that leads out of the project: {name}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(revision.require(name))
 
 
 def write_settings(copy: Path, **sections: Mapping[str, str]) -> None:

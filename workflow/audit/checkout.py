@@ -12,7 +12,8 @@ from pipeline.environment import LOCK_FILE, NUMERIC_FILE, read_numeric, running_
 from pipeline.errors import StageError
 from workflow.audit.machine import kernel_flags
 from workflow.lock import LOCK, outputs
-from workflow.revisions import Revision, git
+from workflow.revisions import Revision
+from workflow.working_copy import write_files, write_settings
 
 #: Files that say which environment a commit runs in.
 _ENVIRONMENT = (LOCK_FILE, Path("requirements/build.txt"))
@@ -63,30 +64,15 @@ class Checkout:
 
 @contextmanager
 def checkout(revision: Revision, folder: Path) -> Iterator[Checkout]:
-    """A commit's files in `folder`, which goes when the block succeeds; after an interruption they stay to go on with.
-
-    Raises:
-        StageError: If git cannot check it out.
-    """
-    whole = folder / "whole"
+    """A commit's files in `folder`, which goes when the block succeeds; after an interruption they stay."""
+    whole, project = folder / "whole", folder / "project"
     if not whole.is_file():
         shutil.rmtree(folder, ignore_errors=True)
         (folder / "settings").mkdir(parents=True)
-        clone = folder / "clone"
-        held = ("--template=", "--config", "core.autocrlf=false")  # whatever the user has for new repositories
-        git(
-            Path(),
-            "clone",
-            *held,
-            "--quiet",
-            "--shared",
-            "--no-checkout",
-            _asked("--show-toplevel"),
-            str(clone.resolve()),
-        )
-        git(clone, "checkout", "--quiet", "--detach", str(revision.commit))
+        write_files(revision, project)
+        write_settings(project, core={"no_scm": "true"})
         whole.touch()
-    yield Checkout(folder / "clone" / _asked("--show-prefix"), folder / "settings")
+    yield Checkout(project, folder / "settings")
     shutil.rmtree(folder)
 
 
@@ -101,7 +87,7 @@ def remove_results(revision: Revision, project: Path) -> None:
             shutil.rmtree(target)
         else:
             target.unlink(missing_ok=True)
-    (project / ".dvc/config.local").write_text("[cache]\n    dir = cache\n", encoding="utf-8")
+    write_settings(project, cache={"dir": "cache"}, core={"no_scm": "true"})
 
 
 def other_environment(project: Path) -> str:
@@ -120,7 +106,3 @@ def stated_python(project: Path) -> str:
     """Version of Python, as `3.11`, that a commit's results are of; empty where it states none."""
     numeric = project / NUMERIC_FILE
     return read_numeric(numeric).get("python", "") if numeric.is_file() else ""
-
-
-def _asked(what: str) -> str:
-    return git(Path(), "rev-parse", what).strip()

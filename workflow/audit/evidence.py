@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from pipeline.errors import StageError
 from workflow import seeds
 from workflow.audit.findings import Finding
-from workflow.audit.outcomes import DIFFERS
-from workflow.audit.recorded import Recorded
 from workflow.lock import outputs
 from workflow.revisions import Revision
 
@@ -49,16 +48,22 @@ def seed_findings(revision: Revision, checkout: Path, place: str) -> Iterator[Fi
 
     Only where `metrics/seeds.json` is of its code and parameters: else no comparison takes its spreads from there.
     """
-    content = revision.read(seeds.PATH)
-    runs = seeds.runs_in(content) if content else []
-    if not runs or revision.read_json(seeds.PATH)["digest"] != seeds.digest_in(checkout):
+    try:
+        record = seeds.record_in(revision.read(seeds.PATH))
+    except StageError as error:
+        yield Finding("seeds", place, str(seeds.PATH), str(error))
         return
-    numbers = [run["seed"] for run in runs]
-    if len(set(numbers)) != len(numbers):
-        yield Finding("seeds", place, str(seeds.PATH), f"has a seed twice: {', '.join(map(str, sorted(numbers)))}")
-    own = revision.read_yaml("params.yaml")["train"]["seed"]
-    if numbers.count(own) == 1:
-        for outcome in Recorded("seed", str(own)).outcomes(revision, revision):
-            if outcome.verdict == DIFFERS:
-                words = f"is not what this commit's results say, though both are of seed {own}"
-                yield Finding("seeds", place, outcome.path, f"{words}; {outcome.words}" if outcome.words else words)
+    if record is None:
+        return
+    digest = seeds.digest_in(checkout)
+    if digest is None:
+        yield Finding("seeds", place, str(seeds.PATH), "the code beside it cannot say what it would be of")
+    if record.digest != digest:
+        return
+    own = seeds.run_of(revision)
+    recorded = next((run.model_dump() for run in record.runs if run.seed == own["seed"]), None)
+    subject = f"{seeds.PATH}: seed {own['seed']}"
+    if recorded is None:
+        yield Finding("seeds", place, subject, "is the commit's own, and has no run there: `make seeds` writes it")
+    elif differing := [name for name in own if recorded[name] != own[name]]:
+        yield Finding("seeds", place, subject, f"has other {' and '.join(differing)} than the commit's own results")

@@ -69,8 +69,8 @@ class Recorded:
             StageError: If it has not.
         """
         if self.kind == "seed":
-            content = revision.read(self.path)
-            known = [str(run["seed"]) for run in seeds.runs_in(content or b"{}")]
+            record = seeds.record_in(revision.read(self.path))
+            known = [str(run.seed) for run in record.runs] if record else []
             missing = "" if self.value in known else f"{self.path} has no such run"
         else:
             needed = (self.path.with_suffix(".yaml"), self.path)
@@ -103,7 +103,8 @@ class Recorded:
         """A verdict on each part of the record, against the run that `made` holds."""
         content = revision.require(self.path)
         if self.kind == "seed":
-            [record] = [run for run in seeds.runs_in(content) if str(run["seed"]) == self.value]
+            runs = seeds.Record.model_validate_json(content).runs
+            [record] = [run.model_dump() for run in runs if str(run.seed) == self.value]
             ours = seeds.run_of(made)
             files = {f"metrics/{name}.json": (ours["metrics"][name], record["metrics"][name]) for name in seeds.FILES}
             parts = {"weights": (ours["weights"], record["weights"]), **files}
