@@ -443,7 +443,7 @@ def test_the_weekly_audit_goes_on_where_one_was_killed_and_finds_the_true_commit
             if "Running stage 'check'" in line:
                 kill_tree(first.pid)
                 break
-    (clone,) = checkout.folder.glob("state/audit-*/clone")
+    (clone,) = checkout.folder.glob("state/audit-*/project")
     assert not (clone / "dvc.lock").exists()
     for path in ("dvc.lock", "metrics", "data", "runs", ".dvc/cache"):  # as if it had come to the last stage
         remove(Project(clone), path)
