@@ -47,7 +47,7 @@ lint: setup-dev ## check style (ruff), types (mypy) and workflow files (actionli
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/actionlint
+	.venv/bin/actionlint .github/workflows/*.yml
 	.venv/bin/zizmor --offline --no-progress --quiet .github/workflows
 
 quick: setup ## run every stage on the real data with cut-down parameters, in a temporary copy
