@@ -80,7 +80,7 @@ def write_numeric(versions: dict[str, str], path: Path = NUMERIC_FILE) -> None:
 
 def main() -> None:
     """Brings `numeric.txt` in line with the running Python and, with `--write`, with the lock."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m pipeline.environment")
     parser.add_argument("--write", action="store_true", help="take the versions from the lock file too")
     arguments = parser.parse_args()
     stated = read_numeric() if NUMERIC_FILE.exists() else {}

@@ -2,12 +2,14 @@
 
 A stage is a module of `stages/` with a function `run`, whose annotations say what it needs: a `Section` of
 `pipeline.params` is that section of `params.yaml`; `Input` and `Output` are paths given as `--name PATH`;
-`Resumable` is the state of unfinished work, kept in the folder given the same way.
+`Resumable` is the state of unfinished work, kept in the folder `state`. Beside its outputs a stage writes
+`metrics/provenance/STAGE.json`, and `runs/STAGE.json`, which git does not hold.
 """
 
 import argparse
 import contextlib
 import inspect
+import json
 import os
 import platform
 import resource
@@ -23,17 +25,24 @@ from typing import Annotated, Any, NoReturn, get_type_hints
 
 import psutil
 
-from pipeline.environment import NUMERIC_PACKAGES, read_numeric, verify_numeric
+from pipeline.code import CODE_FILE, code_of, digest_of_code
+from pipeline.environment import NUMERIC_FILE, NUMERIC_PACKAGES, read_numeric, verify_numeric
 from pipeline.errors import INTERRUPTED, StageError
 from pipeline.files import write_json
+from pipeline.params.kernels import Kernels
 from pipeline.params.section import Section, Whole, load_section, load_whole
 from pipeline.processor import caches, instruction_set, processor_name
-from pipeline.provenance import Provenance, hash_paths, sources_of
+from pipeline.provenance import Provenance, hash_paths
 from pipeline.state import State
 
 Input = Annotated[Path, "input"]
 Output = Annotated[Path, "output"]
 Resumable = Annotated[State, "state"]
+
+#: Where a stage says what it worked from, and what only this machine knows of its run.
+PROVENANCE, RUNS = Path("metrics/provenance"), Path("runs")
+
+STATE = Path("state")
 
 RESTORE = (
     "`git restore dvc.lock metrics && dvc checkout` brings the last committed results back "
@@ -51,7 +60,7 @@ def run_stage(stage: str, load: Callable[[], Callable[..., None]], argv: list[st
     """
     _end_with_dvc()
     try:
-        early = hash_paths(sources_of(["stages.__main__", f"stages.{stage}"]))
+        early = code_of(stage, [])
         _run(stage, load(), argv, early)
     except KeyboardInterrupt:
         sys.exit(_say(stage, "interrupted; `dvc repro` takes it up again.", INTERRUPTED))
@@ -73,47 +82,57 @@ def _say(stage: str, message: str, status: int) -> int:
 
 
 def _run(stage: str, run: Callable[..., None], argv: list[str], early: Mapping[str, str]) -> None:
-    """Runs `run`; `early` has the sha256 of its sources from before they were imported."""
+    """Runs `run`; `early` has the digests of its code from before it was imported."""
     started = time.monotonic()
     hints = get_type_hints(run, include_extras=True)
     hints.pop("return", None)
     paths = _parse(hints, argv)
-    verify_numeric(paths["numeric"])
+    verify_numeric(NUMERIC_FILE)
     sections = _load_sections(hints)
     inputs = [paths[name] for name, kind in hints.items() if kind == Input]
-    standing = [paths[name] for name in ("checked", "numeric") if hints.get(name) != Output]
     provenance = Provenance.take(
         stage=stage,
-        modules=[
-            "stages.__main__",
-            f"stages.{stage}",
-            *(name for section in sections.values() for name in section.named_modules),
-        ],
-        params={name: section.model_dump(mode="json") for name, section in sections.items()},
-        inputs=[*inputs, *standing],
+        named=[name for section in sections.values() for name in section.named_modules],
+        params={name: section.model_dump(mode="json") for name, section in {**_kernels(hints), **sections}.items()},
+        inputs=inputs,
     )
-    edited = [name for name, digest in early.items() if provenance.sources[name] != digest]
+    edited = [name for name, digest in early.items() if provenance.code[name] != digest]
     if edited:
         raise StageError(f"{', '.join(edited)} changed while stage {stage} was imported: run `dvc repro` again")
+    if not _takes_whole(hints):  # as `check` does, which writes the digests
+        _require_listed(stage, digest_of_code(provenance.code))
     arguments: dict[str, Any] = {name: paths[name] for name, kind in hints.items() if kind in (Input, Output)}
     key = sha256(f"{provenance.digest} {instruction_set()}".encode()).hexdigest()  # other kernels end with other bytes
-    states = {name: State(paths[name], stage, key) for name, kind in hints.items() if kind == Resumable}
+    states = {name: State(STATE, stage, key) for name, kind in hints.items() if kind == Resumable}
     run(**sections, **arguments, **states)
     provenance.verify()
     _verify_params(stage, hints, sections)
     outputs = [paths[name] for name, kind in hints.items() if kind == Output]
     ran_on = {"instruction_set": instruction_set(), "caches": caches()}
-    write_json(paths["provenance"], [{**provenance.as_dict(), **ran_on, "outputs": hash_paths(outputs)}])
+    write_json(PROVENANCE / f"{stage}.json", [{**provenance.as_dict(), **ran_on, "outputs": hash_paths(outputs)}])
     for state in states.values():
         state.discard()
-    write_json(paths["record"], _run_record(stage, provenance, time.monotonic() - started))
+    write_json(RUNS / f"{stage}.json", _run_record(stage, provenance, time.monotonic() - started))
+
+
+def _require_listed(stage: str, digest: str) -> None:
+    """Proves that DVC runs the stage for this code, and not for what another `check` has found.
+
+    Raises:
+        StageError: If `metrics/code.json` has another digest, or none.
+    """
+    listed = json.loads(CODE_FILE.read_text(encoding="utf-8")).get(stage, "none") if CODE_FILE.is_file() else "none"
+    if listed != digest:
+        raise StageError(
+            f"{CODE_FILE} has the digest {listed} of {stage}, its code has {digest}: `dvc repro` runs `check`, which "
+            f"writes that file, before the stage"
+        )
 
 
 def _parse(hints: Mapping[str, Any], argv: list[str]) -> dict[str, Path]:
-    """Paths by name: those of `run`, and the ones that every stage has."""
+    """Paths by name."""
     parser = argparse.ArgumentParser(prog="python -m stages NAME", allow_abbrev=False)
-    names = [name for name, kind in hints.items() if kind in (Input, Output, Resumable)]
-    for name in dict.fromkeys([*names, "checked", "numeric", "provenance", "record"]):
+    for name in [name for name, kind in hints.items() if kind in (Input, Output)]:
         parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True, metavar="PATH")
     return vars(parser.parse_args(argv))
 
@@ -123,6 +142,15 @@ def _load_sections(hints: Mapping[str, Any]) -> dict[str, Section]:
     return {
         name: load_whole(kind) if issubclass(kind, Whole) else load_section(kind, name) for name, kind in kinds.items()
     }
+
+
+def _kernels(hints: Mapping[str, Any]) -> dict[str, Section]:
+    """The section that every stage takes, unless it takes the whole."""
+    return {} if _takes_whole(hints) else {"kernels": load_section(Kernels, "kernels")}
+
+
+def _takes_whole(hints: Mapping[str, Any]) -> bool:
+    return any(inspect.isclass(kind) and issubclass(kind, Whole) for kind in hints.values())
 
 
 def _verify_params(stage: str, hints: Mapping[str, Any], before: Mapping[str, Section]) -> None:

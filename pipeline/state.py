@@ -30,7 +30,7 @@ def _digest(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 class State:
     """One stage's unfinished work, keyed by the digest of what it works from.
 
-    Work from other sources, parameters or inputs has another digest and so never resumes from this.
+    Work from other code, parameters or inputs has another digest and so never resumes from this.
     """
 
     def __init__(self, folder: Path, stage: str, digest: str) -> None:

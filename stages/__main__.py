@@ -8,9 +8,14 @@ import pkgutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from ruamel.yaml import YAML
 
 from pipeline.processor import hold_kernels
 from pipeline.surroundings import forget_settings, no_home
+
+PARAMS = Path("params.yaml")
 
 
 @contextmanager
@@ -29,17 +34,24 @@ def _quiet_import() -> Iterator[None]:
 
 
 def main() -> None:
-    """Runs the stage named first on the command line with the rest of it, its kernels held as `--kernels` says."""
+    """Runs the stage named first on the command line with the rest of it, its kernels held as `params.yaml` says."""
     parser = argparse.ArgumentParser(prog="python -m stages", add_help=False, allow_abbrev=False)
     names = sorted({module.name for module in pkgutil.iter_modules(["stages"])} - {"__main__"})
     parser.add_argument("stage", choices=names)
-    parser.add_argument("--kernels", required=True)
     options, rest = parser.parse_known_args()
     forget_settings()
-    hold_kernels(options.kernels)
+    hold_kernels(_kernels())
     from pipeline.stage import run_stage  # loads numpy, which chooses its kernels then
 
     run_stage(options.stage, lambda: _load(options.stage), rest)
+
+
+def _kernels() -> str:
+    """The parameter `kernels.instruction_set`; empty where `check` will refuse it."""
+    try:
+        return str(YAML(typ="safe").load(PARAMS)["kernels"]["instruction_set"])
+    except Exception:  # noqa: BLE001 - whatever is wrong with the file, `check` names it
+        return ""
 
 
 def _load(stage: str) -> Callable[..., None]:

@@ -48,6 +48,7 @@ PARTS = (
     "requirements",
     ".gitignore",
     ".gitattributes",
+    ".dvcignore",
 )
 
 #: Upstream training images, validation images among them, and test images of the slice.

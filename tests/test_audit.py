@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from conftest import ROOT, Project, remove, run_steps, without_results
+from conftest import ROOT, Project, command_of, remove, run_steps, without_results
 from google.protobuf import json_format
 from in_toto_attestation.predicates.provenance.v1.provenance_pb2 import Provenance
 from in_toto_attestation.v1.statement_pb2 import Statement
@@ -50,6 +50,11 @@ def replace(project: Project, path: str, *pairs: tuple[str, str]) -> None:
         assert before in text, before
         text = text.replace(before, after)
     file.write_text(text, encoding="utf-8")
+
+
+def append(project: Project, path: str, line: str) -> None:
+    with (project.folder / path).open("a", encoding="utf-8") as file:
+        file.write(f"\n{line}\n")
 
 
 def forge(project: Project, path: str, content: bytes, *, provenance: bool = False) -> None:
@@ -109,14 +114,24 @@ def changed_parameter(project: Project) -> None:
 
 
 def changed_source(project: Project) -> None:
-    with (project.folder / "vae/statistics.py").open("a", encoding="utf-8") as source:
-        source.write("\n# changed\n")
+    append(project, "vae/statistics.py", "changed = True")
 
 
 def source_edited_while_its_stage_ran(project: Project) -> None:
-    """DVC hashes sources after the stage, so that its lock has the edited one."""
-    content = (project.folder / "vae/statistics.py").read_bytes()
-    forge(project, "vae/statistics.py", content + b"\n# edited\n")
+    """Code, digests and lock are of the edited source; the stage's own record is not."""
+    before = (project.folder / "metrics/code.json").read_bytes()
+    changed_source(project)
+    assert project.run(*command_of(project, "check")).returncode == 0
+    after = (project.folder / "metrics/code.json").read_bytes()
+    old, new = json.loads(before), json.loads(after)
+    pairs = [(old[stage], new[stage]) for stage in old if old[stage] != new[stage]]
+    replace(project, "dvc.lock", *pairs, (hex_md5(before), hex_md5(after)))
+
+
+def digests_of_other_code(project: Project) -> None:
+    """A file of digests, made up so that edited code looks as if it had run."""
+    changed_source(project)
+    replace(project, "metrics/code.json", ('"train": "', '"train": "0'))
 
 
 def replaced_data(project: Project, folder: str, name: str, content: bytes) -> None:
@@ -259,6 +274,44 @@ def path_outside(project: Project) -> None:
     replace(project, "dvc.lock", ("path: metrics/baseline.json", "path: ../metrics/baseline.json"))
 
 
+def as_before_digests(project: Project) -> None:
+    """Commits the project in its older form: stages name their sources, and record a sha256 of each."""
+    yaml, folder = YAML(), project.folder
+    graph, lock = (yaml.load(folder / name) for name in ("dvc.yaml", "dvc.lock"))
+    code = [str(path.relative_to(folder)) for part in CODE_FOLDERS for path in sorted((folder / part).rglob("*.py"))]
+    for name, stage in lock["stages"].items():
+        entries = [{"path": path, "hash": "md5", **facts(folder / path)} for path in code]
+        stage["deps"] = [one for one in stage.get("deps", []) if one["path"].startswith(("data", "metrics"))] + entries
+        stated = graph["stages"][name]
+        stated["deps"] = [one for one in stated.get("deps", []) if one.startswith(("data", "metrics"))] + code
+        if name == "check":
+            for kind in ("outs", "metrics"):
+                kept = [one for one in (stage if kind == "outs" else stated)[kind] if "code.json" not in str(one)]
+                (stage if kind == "outs" else stated)[kind] = kept
+        else:
+            stage["params"].pop("metrics/code.json")
+            stated["params"] = [one for one in stated["params"] if isinstance(one, str)]
+        path = folder / f"metrics/provenance/{name}.json"
+        (record,) = json.loads(before := path.read_bytes())
+        del record["code"]
+        record["sources"] = {source: sha256((folder / source).read_bytes()).hexdigest() for source in code}
+        path.write_text(json.dumps([record]), encoding="utf-8")
+        for out in stage["outs"]:
+            if out["md5"] == hex_md5(before):
+                out |= facts(path)
+    for name, content in (("dvc.yaml", graph), ("dvc.lock", lock)):
+        yaml.dump(content, folder / name)
+    remove(project, "metrics/code.json")
+    project.commit("As before")
+
+
+def facts(file: Path) -> dict[str, Any]:
+    return {"md5": hex_md5(file.read_bytes()), "size": file.stat().st_size}
+
+
+#: Folders of the code that stages run.
+CODE_FOLDERS = ("pipeline", "stages", "vae")
+
 TAMPERED: Mapping[str, tuple[Callable[[Project], None], str, str]] = {
     "an edited metric": (edited_metric, "results", "metrics/evaluation.json"),
     "a metric and its entry of the lock": (edited_metric_and_its_lock, "provenance", "metrics/evaluation.json"),
@@ -280,8 +333,9 @@ TAMPERED: Mapping[str, tuple[Callable[[Project], None], str, str]] = {
     "a record that is none": (record_of_another_form, "provenance", "metrics/provenance/train.json"),
     "an edited figure": (edited_figure, "results", "metrics/figures"),
     "a parameter changed without a run": (changed_parameter, "causes", "params.yaml"),
-    "a source changed without a run": (changed_source, "causes", "vae/statistics.py"),
-    "a source edited while its stage ran": (source_edited_while_its_stage_ran, "provenance", "vae/statistics.py"),
+    "a source changed without a run": (changed_source, "causes", "the code of summarise"),
+    "a source edited while its stage ran": (source_edited_while_its_stage_ran, "provenance", "the code of summarise"),
+    "digests edited to hide other code": (digests_of_other_code, "causes", "the code of summarise"),
     "weights replaced": (replaced_weights, "provenance", "data/model/encoder.weights.h5"),
     "an array of the data replaced": (replaced_array, "provenance", "data/prepared/train/images.npy"),
     "an object of the cache damaged": (damaged_cache, "cache", "data/model/"),
@@ -330,8 +384,11 @@ def test_tampering_is_found_without_training(
     assert project.run("git", "status", "--porcelain").stdout == ""
 
 
-@pytest.mark.parametrize("revision", ["HEAD", "workspace"])
+@pytest.mark.parametrize("revision", ["HEAD", "workspace", "of the form before metrics/code.json"])
 def test_a_true_commit_is_consistent(project: Project, revision: str) -> None:
+    if " " in revision:
+        as_before_digests(project)
+        revision = "HEAD"
     status, said, found = audit(project, revision, "--quick")
     assert (status, found["verdict"], found["findings"]) == (0, "consistent", []), said
     assert set(found["looked_at"]) == {

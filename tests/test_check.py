@@ -1,32 +1,71 @@
 """What stage `check` refuses beyond what the sections of the parameters refuse by themselves."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PARAMS
+from conftest import PARAMS, ROOT
 from ruamel.yaml import YAML
 
+import stages.check
+from pipeline.code import code_of, digest_of_code
 from pipeline.errors import StageError
+from pipeline.params.model import named_modules
 from pipeline.params.whole import load_params
 from stages.check import run
 
 
 def check(folder: Path, **changes: dict[str, Any]) -> Path:
-    """Runs the stage on the parameters of the tests, changed; what it writes."""
+    """Runs the stage on the parameters of the tests, changed; what it writes. Nothing was proved before."""
     params = YAML(typ="safe").load(PARAMS)
     for section, values in changes.items():
         params[section].update(values)
     path = folder / "params.yaml"
     with path.open("w", encoding="utf-8") as handle:
         YAML().dump(params, handle)
-    run(load_params(path), folder / "checked.txt")
-    return folder / "checked.txt"
+    stages.check.PROVED = folder / "proved"
+    run(load_params(path), folder / "code.json")
+    return folder / "code.json"
 
 
 @pytest.mark.parametrize("changes", [{}, {"train": {"batch_size": 126, "workers": 3}}])
-def test_what_is_valid_leaves_a_constant_file(tmp_path: Path, changes: dict[str, Any]) -> None:
-    assert check(tmp_path, **changes).read_text(encoding="utf-8") == "params.yaml is valid\n"
+def test_what_is_valid_has_the_digests_of_all_other_stages(tmp_path: Path, changes: dict[str, Any]) -> None:
+    listed = json.loads(check(tmp_path, **changes).read_text(encoding="utf-8"))
+    named = named_modules(YAML(typ="safe").load(PARAMS)["model"])
+    assert set(listed) == {path.stem for path in (ROOT / "stages").glob("[!_]*.py")} - {"check"}
+    assert listed["train"] == digest_of_code(code_of("train", named))
+    assert listed["fetch"] == digest_of_code(code_of("fetch", []))
+
+
+#: Runs the stage where TensorFlow cannot be imported.
+BARRED = """
+import sys
+sys.modules["tensorflow"] = sys.modules["keras"] = None
+from pathlib import Path
+from stages import check
+from pipeline.params.model import named_modules
+from pipeline.params.whole import load_params
+check.PROVED = Path(sys.argv[2])
+check.run(load_params(Path(sys.argv[1])), Path(sys.argv[3]))
+"""
+
+
+def test_networks_that_were_built_are_not_built_again(tmp_path: Path) -> None:
+    check(tmp_path)
+    command = [
+        sys.executable,
+        "-c",
+        BARRED,
+        *(str(tmp_path / name) for name in ("params.yaml", "proved", "again.json")),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "code.json").read_bytes()
+    (tmp_path / "proved").write_text("of other networks", encoding="utf-8")
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode != 0
 
 
 @pytest.mark.parametrize(
@@ -51,7 +90,7 @@ def test_what_does_not_fit_together_is_refused_by_name(tmp_path: Path, changes: 
         check(tmp_path, **changes)
     assert str(caught.value).startswith("params.yaml is refused:\n")
     assert message in str(caught.value)
-    assert not (tmp_path / "checked.txt").exists()
+    assert not (tmp_path / "code.json").exists()
 
 
 def test_workers_that_are_others_are_refused_before_dvc_removes_anything(
@@ -60,4 +99,4 @@ def test_workers_that_are_others_are_refused_before_dvc_removes_anything(
     monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 0}}')
     with pytest.raises(StageError, match=r"train\.workers = 1, but TF_CONFIG names 2 \(a:1, b:2\)"):
         check(tmp_path)
-    assert not (tmp_path / "checked.txt").exists()
+    assert not (tmp_path / "code.json").exists()

@@ -187,7 +187,7 @@ def test_with_the_same_weights_no_seed_was_drawn(
     [
         (lambda project: project.set_params({"train": {"epochs": 4}}), "train.epochs is 4, in dvc.lock 3"),
         (lambda project: edit(project, "metrics/evaluation.json"), "metrics/evaluation.json: not what summarise wrote"),
-        (lambda project: edit(project, "stages/train.py"), "stages/train.py: not what train read"),
+        (lambda project: edit(project, "stages/train.py", b"x = 1"), "the code of train: not what it ran with"),
         (lambda project: edit(project, "metrics/figures/samples.png"), "metrics/figures: not what figures wrote"),
         (lambda project: (project.folder / "metrics/history.csv").unlink(), "metrics/history.csv: missing"),
     ],
@@ -206,9 +206,16 @@ def test_results_that_are_not_their_revisions_own_are_said_and_no_ground_for_a_g
     assert run("HEAD~1", "HEAD", "--fail-if-worse")[0] == 2
 
 
-def edit(project: Project, path: str) -> None:
+def edit(project: Project, path: str, line: bytes = b"") -> None:
     with (project.folder / path).open("ab") as handle:
-        handle.write(b"\n")
+        handle.write(line + b"\n")
+
+
+def test_a_comment_leaves_results_their_revisions_own(repository: Project) -> None:
+    edit(repository, "stages/train.py", b"# why")
+    code, said, _ = run("main", "workspace", "--fail-if-worse")
+    assert code == 0
+    assert "not its own" not in said
 
 
 def test_bounds_of_other_draws_are_pointed_out(repository: Project) -> None:

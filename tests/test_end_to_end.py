@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,9 @@ from conftest import (
     remove,
     without_results,
 )
+from ruamel.yaml import YAML
+
+from pipeline.code import code_digests, read_file
 
 IMPORTANCE_SAMPLES = SLICE_PARAMS["evaluate"]["importance_samples"]
 
@@ -131,6 +135,76 @@ def test_a_second_repro_does_nothing(project: Project) -> None:
     assert "Data and pipelines are up to date." in project.repro()
 
 
+def ran(said: str) -> set[str]:
+    """The stages that a `dvc repro` ran."""
+    return {line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage")}
+
+
+def append(project: Project, path: str, line: str) -> None:
+    with (project.folder / path).open("a", encoding="utf-8") as module:
+        module.write(f"\n{line}\n")
+
+
+def modules(project: Project) -> list[str]:
+    """Every file of the code that stages run."""
+    folders = (project.folder / name for name in ("pipeline", "stages", "vae"))
+    return [str(path.relative_to(project.folder)) for folder in folders for path in sorted(folder.rglob("*.py"))]
+
+
+def test_a_comment_in_every_module_runs_the_check_alone(project: Project) -> None:
+    before = project.tracked_results()
+    for path in modules(project):
+        source = (project.folder / path).read_text(encoding="utf-8")
+        (project.folder / path).write_text(f'"""Says something else."""\n{source}# why\n', encoding="utf-8")
+    (project.folder / "barred").mkdir()
+    barred = "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None"
+    (project.folder / "barred/sitecustomize.py").write_text(barred, encoding="utf-8")
+    assert ran(project.repro(env={"PYTHONPATH": str(project.folder / "barred")})) == {"check"}
+    remove(project, "barred")
+    after = project.tracked_results()
+    assert {path for path in before if before[path] != after.get(path)} == {"dvc.lock"}
+    project.commit("Comments")
+    assert project.run("python", "-m", "workflow.audit", "--quick").returncode == 0
+
+
+#: Writes which of the project's files a stage has loaded when it ends.
+LOADED = """
+import atexit, json, os, sys
+from pathlib import Path
+
+def loaded():
+    files = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
+    inside = sorted(os.path.relpath(file) for file in files if file.startswith(os.getcwd() + os.sep))
+    Path("state").mkdir(exist_ok=True)
+    Path("state/loaded-" + os.environ["DVC_STAGE"] + ".json").write_text(json.dumps(inside))
+
+atexit.register(loaded)
+"""
+
+
+@pytest.mark.whole
+def test_code_runs_the_stages_again_that_load_it(project: Project) -> None:
+    """What a stage loads is told by the stage as it ends; which digests change, for each module in turn."""
+    append(project, "stages/__init__.py", LOADED)
+    project.commit("Stages that tell")
+    stages = {*locked_stages(project)}
+    assert ran(project.repro()) == stages
+    loaded = {name: json.loads((project.folder / f"state/loaded-{name}.json").read_text()) for name in stages}
+    model = YAML(typ="safe").load(project.folder / "params.yaml")["model"]
+    others = sorted(stages - {"check"})
+    read = partial(read_file, folder=project.folder)
+    before = code_digests(others, model, read)
+    for path in modules(project):
+        append(project, path, "x = 1")
+        after = code_digests(others, model, read)
+        project.run("git", "restore", path)
+        changed = {name for name in others if before[name] != after[name]}
+        assert changed == {name for name in others if path in loaded[name]}, path
+    for path in ("vae/plots.py", "vae/representation.py"):  # and DVC runs what has another digest
+        append(project, path, "x = 1")
+        assert ran(project.repro()) == {name for name in stages if path in loaded[name]} | {"check"}
+
+
 @pytest.mark.parametrize(
     ("path", "number", "when"),
     [
@@ -154,8 +228,11 @@ def test_a_killed_training_resumes_with_the_same_bytes(
     environment = {**killer("train", path, number, when), "DVC_STAGE": "train"}
     killed = training.run(*command_of(training, "train"), env=environment)
     assert killed.returncode == -signal.SIGKILL
+    append(training, "vae/objective.py", "# why")
     said = training.repro()
     assert ("resumes after epoch" in said) == ((number, when) != (1, "before") or path != ".npz")
+    training.run("git", "restore", "vae")
+    assert ran(training.repro()) == {"check"}
     assert training.tracked_results() == before
     assert training.files() == files
 
@@ -194,9 +271,7 @@ def test_a_parameter_runs_its_own_stage_and_what_follows(
     project: Project, changes: dict[str, dict[str, object]], stages: set[str]
 ) -> None:
     project.set_params(changes)
-    said = project.repro()
-    ran = {line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage")}
-    assert ran - {"check"} == stages
+    assert ran(project.repro()) - {"check"} == stages
 
 
 @pytest.mark.whole
@@ -259,10 +334,10 @@ def test_a_bad_parameter_is_refused_and_removes_nothing(
     assert done.returncode != 0
     assert message in done.stderr
     assert "Traceback" not in done.stderr
-    check = {"data/checked.txt", "metrics/provenance/check.json"}
-    assert training.files() | check == files
-    after = training.tracked_results()
-    assert {path for path in results if results[path] != after.get(path)} <= check
+    assert training.files() == files
+    assert training.tracked_results() == results
+    training.run("git", "restore", "params.yaml")
+    assert training.repro().splitlines()[-1] == "Data and pipelines are up to date."
 
 
 @pytest.mark.parametrize(
@@ -341,7 +416,7 @@ def test_a_loss_that_is_not_finite_is_named_by_term_and_step(training: Project) 
 
 def test_the_command_that_restores_committed_results_does(project: Project) -> None:
     before, files = project.tracked_results(), project.files()
-    for stage in ("train", "evaluate", "summarise", "figures"):
+    for stage in ("check", "train", "evaluate", "summarise", "figures"):
         remove(project, *outs_of(project, stage))
     assert project.run("sh", "-c", "git restore dvc.lock metrics && dvc checkout").returncode == 0
     assert (project.tracked_results(), project.files()) == (before, files)

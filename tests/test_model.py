@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,9 +10,8 @@ import pytest
 from conftest import ROOT, Project
 from numpy.typing import NDArray
 
-from vae import architectures
 from vae.architectures import gated_dense, textbook
-from vae.model import VAE, architecture_names, build_vae
+from vae.model import VAE, build_vae
 
 Array = NDArray[np.float32]
 
@@ -54,12 +52,6 @@ def test_weights_that_are_not_trained_are_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(textbook, "build", build)
     with pytest.raises(ValueError, match=r"architecture = textbook, .*: a layer keeps statistics of its own"):
         build_vae("textbook", 3, [5])
-
-
-def test_architectures_are_the_modules_of_their_folder() -> None:
-    folder = Path(architectures.__path__[0])
-    assert architecture_names() == sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
-    assert "textbook" in architecture_names()
 
 
 def test_the_encoder_gives_mean_and_log_variance_of_each_latent(vae: VAE) -> None:

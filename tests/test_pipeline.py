@@ -14,9 +14,16 @@ import pytest
 from conftest import ROOT, Project, as_committed
 from ruamel.yaml import YAML
 
+from pipeline.code import code_of
+from pipeline.stage import Input, Output
+
 GRAPH: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")
 PARAMS: dict[str, Any] = YAML(typ="safe").load(ROOT / "params.yaml")
 STAGES: dict[str, Any] = GRAPH["stages"]
+
+#: Stages that run again if their code changed, and what the one depends on that says so.
+CODED = [stage for stage in STAGES if stage != "check"]
+CODE = {"pipeline", "stages", "vae", "numeric.txt"}
 
 #: Imports the modules of each stage that it is given, of the project anew for each, and prints the files they load.
 LOADED = """
@@ -36,8 +43,6 @@ print("LOADED" + json.dumps(loaded))
 def substituted(text: str) -> str:
     """`text` as DVC reads it."""
     values = {key: value for entry in GRAPH["vars"] for key, value in entry.items()}
-    values |= {f"model.{key}": PARAMS["model"][key] for key in ("architecture", "prior")}
-    values["kernels.instruction_set"] = PARAMS["kernels"]["instruction_set"]
     return re.sub(r"\$\{([\w.]+)\}", lambda match: str(values[match.group(1)]), text)
 
 
@@ -50,12 +55,12 @@ def arguments(stage: str) -> dict[str, str]:
     """Options of a stage's command."""
     words = shlex.split(substituted(STAGES[stage]["cmd"]))
     assert words[:4] == ["env", "PATH=$PWD/.venv/bin:$PATH", "python", "-E"]
-    assert words[4:9] == ["-m", "stages", stage, "--kernels", PARAMS["kernels"]["instruction_set"]]
-    return dict(zip(words[9::2], words[10::2], strict=True))
+    assert words[4:7] == ["-m", "stages", stage]
+    return dict(zip(words[7::2], words[8::2], strict=True))
 
 
 def data_deps(stage: str) -> set[str]:
-    return {dep for dep in STAGES[stage]["deps"] if not dep.endswith(".py")}
+    return set(STAGES[stage].get("deps", []))
 
 
 def outs(stage: str) -> list[str]:
@@ -67,17 +72,15 @@ def test_stages_are_the_modules() -> None:
     assert modules == set(STAGES)
 
 
-def test_source_deps_are_the_modules_that_a_stage_loads() -> None:
+def test_the_modules_that_a_stage_loads_are_in_its_digest() -> None:
     packages = {"vae.architectures": PARAMS["model"]["architecture"], "vae.priors": PARAMS["model"]["prior"]}
-    folders = {package: ROOT / package.replace(".", "/") for package in packages}
-    every = [f"{package}.{path.stem}" for package, folder in folders.items() for path in folder.glob("[a-z]*.py")]
     chosen = [".".join(module) for module in packages.items()]
-    named = {stage: chosen if "model" in facts.get("params", []) else [] for stage, facts in STAGES.items()}
-    done = Project(ROOT).run("python", "-c", LOADED, json.dumps({**named, "check": every}))
+    named = {stage: chosen if "model" in STAGES[stage]["params"] else [] for stage in CODED}
+    done = Project(ROOT).run("python", "-c", LOADED, json.dumps(named))
     assert done.returncode == 0, done.stderr
     for stage, files in json.loads(done.stdout.rpartition("LOADED")[2]).items():
-        declared = {substituted(dep) for dep in STAGES[stage]["deps"] if dep.endswith(".py")}
-        assert declared == {path for path in files if not path.startswith((".venv", "tests"))}, stage
+        loaded = {path for path in files if not path.startswith((".venv", "tests"))}
+        assert loaded == code_of(stage, named[stage]).keys() - {"numeric.txt"}, stage
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -90,39 +93,37 @@ def test_params_are_the_sections_that_run_takes(stage: str) -> None:
         assert STAGES[stage]["params"] == [{"params.yaml": None}]
         assert taken == {"params"}
     else:
-        assert set(STAGES[stage].get("params", [])) == taken
+        *sections, code = STAGES[stage]["params"]
+        assert set(sections) == taken | {"kernels"}
+        assert code == {"metrics/code.json": [stage]}
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_command_states_each_declared_path_and_no_other(stage: str) -> None:
-    options = arguments(stage)
-    untracked = {options.pop("--record"), options.pop("--state", "state")}
-    assert untracked == {f"runs/{stage}.json", "state"}
-    declared = data_deps(stage) | set(outs(stage))
-    assert sorted(options.values()) == sorted(declared)
+    declared = (data_deps(stage) - CODE) | set(outs(stage)) - {f"metrics/provenance/{stage}.json"}
+    assert sorted(arguments(stage).values()) == sorted(declared)
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_inputs_are_deps_and_outputs_are_outs(stage: str) -> None:
     module = __import__(f"stages.{stage}", fromlist=["run"])
     hints = get_type_hints(module.run, include_extras=True)
-    kinds = {name: kind.__metadata__[0] for name, kind in hints.items() if hasattr(kind, "__metadata__")}
+    kinds = {name: kind.__metadata__[0] for name, kind in hints.items() if kind in (Input, Output)}
     options = arguments(stage)
     path_of = {name: options[f"--{name.replace('_', '-')}"] for name in kinds}
-    standing = {"numeric.txt", "data/checked.txt"} - set(outs(stage))
-    assert {path_of[name] for name in kinds if kinds[name] == "input"} | standing == data_deps(stage)
+    assert {path_of[name] for name in kinds if kinds[name] == "input"} == data_deps(stage) - CODE
     written = {path_of[name] for name in kinds if kinds[name] == "output"}
     assert written | {f"metrics/provenance/{stage}.json"} == set(outs(stage))
 
 
-def test_every_stage_waits_for_the_check_of_the_parameters() -> None:
-    checked = names(STAGES["check"]["outs"])
-    assert all(set(checked) <= data_deps(stage) for stage in STAGES if stage != "check")
+def test_the_check_depends_on_all_code() -> None:
+    assert data_deps("check") == CODE
+    assert outs("check") == ["metrics/code.json", "metrics/provenance/check.json"]
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_nothing_is_declared_twice(stage: str) -> None:
-    for declared in (STAGES[stage]["deps"], outs(stage)):
+    for declared in (STAGES[stage].get("deps", []), outs(stage)):
         assert len(declared) == len(set(declared))
 
 
@@ -133,7 +134,7 @@ def test_neither_training_nor_what_it_needs_reads_the_test_split() -> None:
 
 def test_the_baseline_needs_no_model() -> None:
     assert data_deps("baseline") & set(outs("train")) == set()
-    assert STAGES["baseline"]["params"] == ["baseline", "threads"]
+    assert {"model", "train"}.isdisjoint(STAGES["baseline"]["params"][:-1])
 
 
 @pytest.mark.parametrize("stage", STAGES)

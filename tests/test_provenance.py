@@ -1,25 +1,22 @@
-"""What a stage worked from: its sources by an independent finder, its digest, and edits made meanwhile."""
+"""What a stage worked from: its record, its digest, and edits made meanwhile."""
 
 import hashlib
 import json
-import subprocess
 import sys
 from collections.abc import Callable
-from modulefinder import ModuleFinder
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-from conftest import ROOT
 
+from pipeline.code import code_of, digest_of_code
 from pipeline.errors import StageError
-from pipeline.provenance import Provenance, hash_paths, sources_of
-
-STAGES = sorted(path.stem for path in (ROOT / "stages").glob("[!_]*.py"))
+from pipeline.provenance import Provenance, hash_paths
 
 #: A project whose stage uses two packages, one of them through a chain; vae/unused.py is used by nobody.
 FILES = {
     "stages/__init__.py": "",
+    "stages/__main__.py": "",
     "stages/sample.py": "import pipeline.files\nfrom vae import model\n",
     "pipeline/__init__.py": "",
     "pipeline/files.py": "import os, numpy\n",
@@ -30,7 +27,8 @@ FILES = {
     "vae/unused.py": "",
     "data/images/images.bin": "images",
     "data/images/labels.bin": "labels",
-    "data/checked.txt": "checked",
+    "data/facts.json": "facts",
+    "numeric.txt": "python 3.11",
 }
 SOURCES = [name for name in sorted(FILES) if name.endswith(".py") and name != "vae/unused.py"]
 PARAMS = {"train": {"seed": 1, "beta": 1.0}, "model": {"widths": [32, 64]}}
@@ -51,79 +49,28 @@ def write(name: str, text: str) -> None:
 
 
 def take() -> Provenance:
-    return Provenance.take("sample", ["stages.sample"], PARAMS, [Path("data/images"), Path("data/checked.txt")])
+    return Provenance.take("sample", [], PARAMS, [Path("data/images"), Path("data/facts.json")])
 
 
 def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-# ---- sources
-
-
-@pytest.mark.parametrize("stage", [*STAGES, "__main__"])
-def test_sources_are_what_the_standard_librarys_finder_finds(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    finder = ModuleFinder(path=[str(ROOT)])
-    finder.import_hook(f"stages.{stage}")
-    expected = {Path(module.__file__).relative_to(ROOT) for module in finder.modules.values() if module.__file__}
-    assert Path(f"stages/{stage}.py") in expected
-    assert sources_of([f"stages.{stage}"]) == sorted(expected)
-
-
-#: Prints the project's files that importing a stage loads.
-LOADED = """
-import importlib, sys
-from pathlib import Path
-importlib.import_module(f"stages.{sys.argv[1]}")
-files = (Path(module.__file__) for module in sys.modules.values() if getattr(module, "__file__", None))
-root = Path.cwd()
-print(*(file.relative_to(root) for file in files if file.parts[: len(root.parts) + 1] in
-    [(*root.parts, package) for package in ("pipeline", "stages", "vae")]))
-"""
-
-
-@pytest.mark.parametrize("stage", ["preprocess", "summarise"])  # those that load no TensorFlow
-def test_sources_are_what_a_second_process_loads(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    said = subprocess.run([sys.executable, "-c", LOADED, stage], capture_output=True, text=True, check=True).stdout
-    assert [str(path) for path in sources_of([f"stages.{stage}"])] == sorted(said.split())
-
-
-def test_sources_are_followed_through_packages_and_functions() -> None:
-    assert [str(path) for path in sources_of(["stages.sample"])] == SOURCES
-
-
-def test_sources_do_not_depend_on_the_order_of_modules() -> None:
-    modules = ["vae.unused", "stages.sample", "pipeline.files"]
-    assert sources_of(modules) == sources_of(reversed(modules))
-
-
-def test_modules_that_import_each_other_are_found() -> None:
-    write("vae/deep/layers.py", "from vae import model\n")
-    assert [str(path) for path in sources_of(["stages.sample"])] == SOURCES
-
-
-@pytest.mark.parametrize("module", ["numpy", "vae.absent", "tests.conftest"])
-def test_what_is_no_module_of_the_project_has_no_sources(module: str) -> None:
-    assert [path for path in sources_of([module]) if path.name != "__init__.py"] == []
-
-
 # ---- the record
 
 
-def test_record_is_the_sha256_of_sources_and_inputs() -> None:
+def test_record_is_the_digest_of_code_and_the_sha256_of_inputs() -> None:
     taken = take().as_dict()
     assert taken == {
         "stage": "sample",
-        "sources": {name: sha256(FILES[name]) for name in SOURCES},
+        "code": digest_of_code(code_of("sample", [])),
         "params": PARAMS,
         "inputs": {name: sha256(text) for name, text in FILES.items() if name.startswith("data/")},
     }
     assert json.loads(json.dumps(taken)) == taken
 
 
-@pytest.mark.parametrize("missing", ["data/checked.txt", "data/images"])
+@pytest.mark.parametrize("missing", ["data/facts.json", "data/images"])
 def test_missing_input_is_refused_by_name(missing: str) -> None:
     Path(missing).rename("elsewhere")
     with pytest.raises(StageError, match=rf"{missing} is missing.*dvc repro"):
@@ -131,12 +78,12 @@ def test_missing_input_is_refused_by_name(missing: str) -> None:
 
 
 def test_inputs_may_come_from_a_generator() -> None:
-    names = ["data/checked.txt", "data/images/images.bin"]
+    names = ["data/facts.json", "data/images/images.bin"]
     assert hash_paths(Path(name) for name in names) == {name: sha256(FILES[name]) for name in names}
 
 
 def test_inputs_from_a_generator_are_checked_again_at_the_end() -> None:
-    taken = Provenance.take("sample", ["stages.sample"], PARAMS, (Path(name) for name in ["data/images"]))
+    taken = Provenance.take("sample", [], PARAMS, (Path(name) for name in ["data/images"]))
     write("data/images/added.bin", "")
     with pytest.raises(StageError, match=r"data/images/added\.bin"):
         taken.verify()
@@ -154,7 +101,7 @@ def test_same_work_has_the_same_digest() -> None:
 
 
 def test_digest_does_not_depend_on_any_order() -> None:
-    inputs = [Path("data/images"), Path("data/checked.txt")]
+    inputs = [Path("data/images"), Path("data/facts.json")]
     params = {"model": {"widths": [32, 64]}, "train": {"beta": 1.0, "seed": 1}}
     other = Provenance.take("sample", ["vae.deep", "stages.sample"], params, inputs[::-1])
     assert other.digest == take().digest
@@ -167,8 +114,8 @@ def test_digest_does_not_depend_on_what_the_stage_does_not_use() -> None:
     assert take().digest == first
 
 
-@pytest.mark.parametrize("name", [*SOURCES, "data/images/images.bin", "data/images/labels.bin", "data/checked.txt"])
-def test_any_byte_of_a_source_or_an_input_changes_the_digest(name: str) -> None:
+@pytest.mark.parametrize("name", ["data/images/images.bin", "data/images/labels.bin", "data/facts.json"])
+def test_any_byte_of_an_input_changes_the_digest(name: str) -> None:
     first = take().digest
     with Path(name).open("a", encoding="utf-8") as handle:
         handle.write("\n")
@@ -202,12 +149,12 @@ def test_edit_changes_the_digest(edit: Callable[[], object]) -> None:
     ids=["section gone", "seed", "last bit of beta", "order of widths", "name"],
 )
 def test_any_param_changes_the_digest(params: dict[str, dict[str, object]]) -> None:
-    inputs = [Path("data/images"), Path("data/checked.txt")]
-    assert Provenance.take("sample", ["stages.sample"], params, inputs).digest != take().digest
+    inputs = [Path("data/images"), Path("data/facts.json")]
+    assert Provenance.take("sample", [], params, inputs).digest != take().digest
 
 
 def test_stages_with_the_same_work_have_different_digests() -> None:
-    inputs = [Path("data/images"), Path("data/checked.txt")]
+    inputs = [Path("data/images"), Path("data/facts.json")]
     assert Provenance.take("other", ["stages.sample"], PARAMS, inputs).digest != take().digest
 
 
@@ -221,11 +168,13 @@ def test_nothing_changed_is_no_error() -> None:
 @pytest.mark.parametrize("name", ["stages/sample.py", "vae/deep/layers.py", "data/images/labels.bin"])
 def test_edit_made_meanwhile_is_named_with_both_hashes(name: str) -> None:
     taken = take()
+    before = {**taken.code, **taken.inputs}[name]
     write(name, "edited")
     with pytest.raises(StageError) as caught:
         taken.verify()
-    assert str(caught.value).startswith(f"{name} changed while stage sample ran")
-    assert f"before {sha256(FILES[name])}, now {sha256('edited')}" in str(caught.value)
+    assert str(caught.value).startswith(f"{name} changed while stage sample ran (sha256 before {before}, now ")
+    if name.startswith("data/"):
+        assert f"before {sha256(FILES[name])}, now {sha256('edited')}" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["vae/model.py", "data/images/labels.bin"])
@@ -248,7 +197,7 @@ def test_module_in_use_that_the_record_lacks_is_named(tmp_path: Path, monkeypatc
     hidden = ModuleType("vae.unused")
     hidden.__file__ = str(tmp_path / "vae" / "unused.py")
     monkeypatch.setitem(sys.modules, "vae.unused", hidden)
-    with pytest.raises(StageError, match=r"sample used vae/unused\.py, which its provenance does not record"):
+    with pytest.raises(StageError, match=r"sample used vae/unused\.py, which is not in the digest of its code"):
         taken.verify()
 
 

@@ -133,11 +133,12 @@ def test_a_change_of_figures_trains_nothing(checkout: Project) -> None:
 @pytest.mark.parametrize(
     ("damage", "stale"),
     [
-        pytest.param(lambda folder: append(folder / "vae" / "plots.py", "\n"), ["figures"], id="code"),
+        pytest.param(lambda folder: append(folder / "vae" / "plots.py", "x = 1\n"), ["check", "figures"], id="code"),
         *(
             pytest.param(*case, id=name, marks=pytest.mark.whole)
             for name, case in {
                 "nothing": (lambda _: None, []),
+                "comment": (lambda folder: append(folder / "vae" / "plots.py", "# why\n"), ["check"]),
                 "edited metric": (
                     lambda folder: append(folder / "metrics" / "samples.json", "\n"),
                     ["samples", "describe"],

@@ -22,18 +22,18 @@ from typing import Any
 import pytest
 from conftest import PARAMS, ROOT
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
+from pipeline.code import code_digests, code_of, digest_of_code
+from pipeline.errors import StageError
+from pipeline.params.whole import load_params
 from pipeline.processor import caches, hold_kernels, instruction_set
 
-#: Paths that the stage of `Sample` is given, and the ones that every stage is given.
-PATHS = {
-    "source": "data/source",
-    "result": "data/result.txt",
-    "checked": "data/checked.txt",
-    "numeric": "numeric.txt",
-    "provenance": "metrics/provenance/sample.json",
-    "record": "runs/sample.json",
-}
+#: Paths that the stage of `Sample` is given.
+PATHS = {"source": "data/source", "result": "data/result.txt"}
+
+#: What every stage writes, of this one.
+PROVENANCE, RECORD = "metrics/provenance/sample.json", "runs/sample.json"
 
 HEAD = """\
 import os, signal, sys, time
@@ -77,8 +77,22 @@ class Sample:
         (self.folder / name).write_text(text.replace(before, after), encoding="utf-8")
 
     def command(self, paths: Mapping[str, str]) -> list[str]:
+        """The stage's command, after what `check` would say of its code."""
+        with suppress(StageError, OSError, KeyError, YAMLError):
+            model = YAML(typ="safe").load(self.folder / "params.yaml")["model"]
+            listed = self.folder / "metrics/code.json"
+            listed.parent.mkdir(exist_ok=True)
+            listed.write_text(json.dumps(code_digests(["sample"], model, self.read)), encoding="utf-8")
         options = [word for name, path in paths.items() for word in (f"--{name}", path)]
-        return [sys.executable, "-m", "stages", "sample", "--kernels", "native", *options]
+        return [sys.executable, "-m", "stages", "sample", *options]
+
+    def read(self, name: str) -> bytes | None:
+        path = self.folder / name
+        return path.read_bytes() if path.is_file() else None
+
+    def code(self, *named: str) -> str:
+        """The digest of the stage's code."""
+        return digest_of_code(code_of("sample", named, self.read))
 
     def environment(self, more: Mapping[str, str]) -> dict[str, str]:
         return {name: value for name, value in os.environ.items() if not name.startswith("DVC_")} | dict(more)
@@ -122,7 +136,7 @@ class Sample:
         folders = [self.folder / name for name in ("data", "metrics", "runs", "state")]
         files = sorted(file for folder in folders for file in folder.rglob("*") if file.is_file())
         names = [str(file.relative_to(self.folder)) for file in files]
-        return [name for name in names if not name.startswith("data/source/") and name != "data/checked.txt"]
+        return [name for name in names if not name.startswith("data/source/") and name != "metrics/code.json"]
 
 
 @dataclass(frozen=True)
@@ -148,7 +162,6 @@ def sample(tmp_path: Path) -> Sample:
         shutil.copy(ROOT / file, folder / file)
     shutil.copy(PARAMS, folder / "params.yaml")
     (folder / "data" / "source").mkdir(parents=True)
-    (folder / "data" / "checked.txt").write_text("checked", encoding="utf-8")
     for name, number in (("one", 1), ("two", 20)):
         (folder / "data" / "source" / name).write_text(str(number), encoding="utf-8")
     project = Sample(folder)
@@ -190,8 +203,8 @@ def test_stage_may_ask_for_all_params(sample: Sample) -> None:
     """)
     assert sample.run().returncode == 0
     assert (sample.folder / "data/result.txt").read_text(encoding="utf-8") == "2 1"
-    [record] = sample.json(PATHS["provenance"])
-    assert "vae/architectures/textbook.py" in record["sources"]
+    [record] = sample.json(PROVENANCE)
+    assert record["code"] == sample.code(*load_params(sample.folder / "params.yaml").named_modules)
 
 
 def test_option_is_named_as_the_argument_with_dashes(sample: Sample) -> None:
@@ -203,19 +216,20 @@ def test_option_is_named_as_the_argument_with_dashes(sample: Sample) -> None:
 
 def test_provenance_is_what_the_stage_worked_from_and_made(sample: Sample) -> None:
     assert sample.run().returncode == 0
-    [record] = sample.json(PATHS["provenance"])
-    assert set(record) == {"stage", "sources", "params", "inputs", "instruction_set", "caches", "outputs"}
+    [record] = sample.json(PROVENANCE)
+    assert set(record) == {"stage", "code", "params", "inputs", "instruction_set", "caches", "outputs"}
     assert (record["instruction_set"], record["caches"]) == (instruction_set(), caches())
     assert record["stage"] == "sample"
-    assert set(record["params"]) == {"train"}
+    assert set(record["params"]) == {"train", "kernels"}
     assert record["params"]["train"]["epochs"] == 30
-    assert set(record["inputs"]) == {"data/checked.txt", "data/source/one", "data/source/two", "numeric.txt"}
+    assert record["code"] == sample.code()
+    assert set(record["inputs"]) == {"data/source/one", "data/source/two"}
     assert set(record["outputs"]) == {"data/result.txt"}
-    hashes = {**record["sources"], **record["inputs"], **record["outputs"]}
+    hashes = {**record["inputs"], **record["outputs"]}
     assert hashes == {name: sha256(sample.folder / name) for name in hashes}
 
 
-def test_provenance_lists_every_module_the_process_loaded(sample: Sample) -> None:
+def test_every_module_the_process_loaded_is_in_the_digest(sample: Sample) -> None:
     sample.write_stage("""
         import vae.fashion_mnist
 
@@ -225,18 +239,28 @@ def test_provenance_lists_every_module_the_process_loaded(sample: Sample) -> Non
     """)
     assert sample.run({name: path for name, path in PATHS.items() if name != "source"}).returncode == 0
     loaded = (sample.folder / "data/result.txt").read_text(encoding="utf-8").splitlines()
-    [record] = sample.json(PATHS["provenance"])
-    assert sorted(record["sources"]) == sorted({file for file in loaded if not file.startswith("..")})
+    hashed = {path for path in code_of("sample", [], sample.read) if path.endswith(".py")}
+    assert hashed == {file for file in loaded if not file.startswith("..")}
 
 
-def test_provenance_names_the_architecture_in_use_only(sample: Sample) -> None:
+def test_the_architecture_in_use_and_no_other_is_in_the_digest(sample: Sample) -> None:
     shutil.copy(sample.folder / "vae/architectures/textbook.py", sample.folder / "vae/architectures/other.py")
     sample.edit("params.yaml", "architecture: textbook", "architecture: other")
     sample.write_stage("def run(model: Model, source: Input, result: Output) -> None: result.write_text('x')")
     assert sample.run().returncode == 0
-    [record] = sample.json(PATHS["provenance"])
-    names = {name for name in record["sources"] if name.startswith("vae/architectures/")}
-    assert names == {"vae/architectures/__init__.py", "vae/architectures/other.py"}
+    [record] = sample.json(PROVENANCE)
+    prior = YAML(typ="safe").load(sample.folder / "params.yaml")["model"]["prior"]
+    assert record["code"] == sample.code("vae.architectures.other", f"vae.priors.{prior}")
+
+
+def test_digests_of_other_code_are_refused(sample: Sample) -> None:
+    command = sample.command(PATHS)
+    sample.write_stage(f"{SUM}\nMORE = 1\n")
+    done = subprocess.run(
+        command, cwd=sample.folder, env=sample.environment({}), capture_output=True, text=True, check=False
+    )
+    refused(done, "metrics/code.json has the digest", "`dvc repro` runs `check`")
+    assert sample.results() == []
 
 
 def test_provenance_has_the_same_bytes_again_and_elsewhere(sample: Sample, tmp_path: Path) -> None:
@@ -245,14 +269,14 @@ def test_provenance_has_the_same_bytes_again_and_elsewhere(sample: Sample, tmp_p
     provenance = []
     for project in (sample, sample, elsewhere):
         assert project.run().returncode == 0
-        provenance.append((project.folder / PATHS["provenance"]).read_bytes())
+        provenance.append((project.folder / PROVENANCE).read_bytes())
     assert provenance[0] == provenance[1] == provenance[2]
 
 
 def test_provenance_states_params_as_they_were_used(sample: Sample) -> None:
     sample.edit("params.yaml", "learning_rate: 1.0e-3", "learning_rate: 0.00123456789")
     assert sample.run().returncode == 0
-    [record] = sample.json(PATHS["provenance"])
+    [record] = sample.json(PROVENANCE)
     assert record["params"]["train"]["learning_rate"] == 0.00123456789
 
 
@@ -263,7 +287,7 @@ def test_run_record_tells_what_only_this_run_knows(sample: Sample, monkeypatch: 
             result.write_text(str(len(held)))
     """)
     assert sample.run().returncode == 0
-    record = sample.json(PATHS["record"])
+    record = sample.json(RECORD)
     names = (
         "h5py",
         "keras",
@@ -287,11 +311,11 @@ def test_run_record_tells_what_only_this_run_knows(sample: Sample, monkeypatch: 
 
 def test_run_record_has_the_digest_of_the_provenance(sample: Sample) -> None:
     assert sample.run().returncode == 0
-    [record] = sample.json(PATHS["provenance"])
+    [record] = sample.json(PROVENANCE)
     for beside in ("outputs", "instruction_set", "caches"):
         del record[beside]
     digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-    assert sample.json(PATHS["record"])["digest"] == digest
+    assert sample.json(RECORD)["digest"] == digest
 
 
 def test_a_stage_keeps_no_variable_that_a_library_reads_but_those_that_it_states(sample: Sample) -> None:
@@ -318,7 +342,7 @@ def test_a_stage_keeps_no_variable_that_a_library_reads_but_those_that_it_states
     kept = sample.json("data/result.txt")
     assert not read.keys() & kept.keys()
     assert stated.items() <= kept.items()
-    [record] = sample.json(PATHS["provenance"])
+    [record] = sample.json(PROVENANCE)
     assert all(f"{name}={value}" in record["instruction_set"] for name, value in stated.items())
 
 
@@ -446,9 +470,11 @@ def test_unknown_and_shortened_options_are_refused_by_name(sample: Sample) -> No
 # ---- edits made meanwhile
 
 
-@pytest.mark.parametrize("name", ["data/source/one", "numeric.txt", "stages/sample.py"])
-def test_input_or_source_edited_meanwhile_is_refused(sample: Sample, name: str) -> None:
-    sample.write_stage(SUM + f"    with open({name!r}, 'a') as handle: handle.write('\\n')\n")
+@pytest.mark.parametrize(
+    ("name", "added"), [("data/source/one", "\n"), ("numeric.txt", "other 1.0\n"), ("stages/sample.py", "MORE = 1\n")]
+)
+def test_input_or_source_edited_meanwhile_is_refused(sample: Sample, name: str, added: str) -> None:
+    sample.write_stage(SUM + f"    with open({name!r}, 'a') as handle: handle.write({added!r})\n")
     refused(sample.run(), f"{name} changed while stage sample ran")
     assert sample.results() == ["data/result.txt"]
 
@@ -477,7 +503,7 @@ def test_input_added_meanwhile_is_refused(sample: Sample) -> None:
 
 def test_module_loaded_by_a_computed_name_is_refused(sample: Sample) -> None:
     sample.write_stage(SUM + "    __import__('vae.' + 'fashion_mnist')\n")
-    refused(sample.run(), "sample used vae/__init__.py, vae/fashion_mnist.py, which its provenance does not record")
+    refused(sample.run(), "sample used vae/__init__.py, vae/fashion_mnist.py, which is not in the digest of its code")
 
 
 # ---- interruption, kills and unfinished work
@@ -496,7 +522,7 @@ def run(train: Train, source: Input, result: Output, state: Resumable) -> None:
             partial.write_text(f"resumed after {arrays['epoch']}")
 """.replace("{WAIT}", WAIT)
 
-WITH_STATE = {**PATHS, "state": "state"}
+WITH_STATE = PATHS
 
 
 def resumed(sample: Sample) -> str:
@@ -639,7 +665,7 @@ def test_stage_of_a_living_dvc_works_to_its_end(sample: Sample) -> None:
     sample.write_stage(f"{RUN}\n    {WAIT}\n    result.write_text('done')")
     with started_by_dvc(sample, *in_shell(sample, ["/bin/sh"])) as running:
         running.process.communicate()
-    assert sample.results() == sorted([PATHS["result"], PATHS["provenance"], PATHS["record"]])
+    assert sample.results() == sorted([PATHS["result"], PROVENANCE, RECORD])
 
 
 def test_stage_that_no_dvc_started_is_not_watched(sample: Sample) -> None:

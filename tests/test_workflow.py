@@ -118,9 +118,10 @@ def test_an_experiment_records_what_its_preset_found(two_revisions: Project) -> 
 def test_a_record_is_stale_once_a_source_of_its_run_changed(two_revisions: Project, tmp_path: Path) -> None:
     project = two_revisions.copy_to(tmp_path / "project")
     assert "longer" not in project.run(*STALE).stdout
-    with (project.folder / "vae/architectures/textbook.py").open("a", encoding="utf-8") as source:
-        source.write("# changed\n")
-    assert "longer" in project.run(*STALE).stdout
+    for line, stale in (("# a comment", False), ("changed = True", True)):
+        with (project.folder / "vae/architectures/textbook.py").open("a", encoding="utf-8") as source:
+            source.write(f"{line}\n")
+        assert ("longer" in project.run(*STALE).stdout) == stale
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones(project: Project) -> None:
@@ -132,14 +133,15 @@ def test_an_unknown_preset_is_refused_with_the_known_ones(project: Project) -> N
 
 
 def test_the_digest_of_a_run_is_of_what_metrics_follow_from() -> None:
-    params = load_params(ROOT / "params.yaml")
+    params = load_params(ROOT / "params.yaml").model_dump(mode="json")
+
+    def changed(section: str, **values: int) -> dict[str, Any]:
+        return {**params, section: {**params[section], **values}}
+
     digest = run_digest(params)
-    drawn = params.model_copy(update={"figures": params.figures.model_copy(update={"seed": 99})})
-    trained = params.model_copy(update={"train": params.train.model_copy(update={"seed": 99})})
-    assert run_digest(drawn) == digest
-    read = params.model_copy(update={"represent": params.represent.model_copy(update={"iterations": 9})})
-    assert run_digest(read) == digest
-    assert run_digest(trained) != digest
+    assert run_digest(changed("figures", seed=99)) == digest
+    assert run_digest(changed("represent", iterations=9)) == digest
+    assert run_digest(changed("train", seed=99)) != digest
 
 
 def test_a_preset_that_is_no_file_is_refused() -> None:

@@ -1,15 +1,12 @@
 """A variational autoencoder as Keras models; the objective stands outside all of them."""
 
 import importlib
-import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 
 import keras
 import tensorflow as tf
 
-from vae import architectures, priors
 from vae.autoregression import autoregressive
 from vae.objective import bernoulli_nll, gaussian_kl, sampled_kl, standard_normal_log_prob
 
@@ -146,20 +143,6 @@ class VAE:
     def from_noise(self, noise: tf.Tensor) -> tf.Tensor:
         """A draw of p(z) from standard normal noise, both (batch, latent) float32."""
         return noise if self.prior is None else self.prior.generate(noise)
-
-
-def architecture_names() -> list[str]:
-    """What `model.architecture` may be: the modules of `vae/architectures`, sorted."""
-    return _modules(architectures)
-
-
-def prior_names() -> list[str]:
-    """What `model.prior` may be: the modules of `vae/priors`, sorted."""
-    return _modules(priors)
-
-
-def _modules(package: ModuleType) -> list[str]:
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
 
 
 def build_vae(

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from pipeline.code import CODE_FILE, Reader, code_digests
 from workflow.revisions import Revision
 
 LOCK = "dvc.lock"
@@ -26,12 +27,31 @@ def outputs(revision: Revision) -> dict[str, str]:
 
 
 def contradictions(revision: Revision) -> list[str]:
-    """What of a revision is not as its dvc.lock states, a phrase each; nothing if its results are its own.
+    """Lists the ways in which a revision's files contradict its dvc.lock. Results are its own if the list is empty.
 
-    Looked at are sources, parameters and the results that git tracks; what DVC alone tracks is not here to look at.
+    Looks at code, parameters and the results that git tracks. What DVC alone tracks need not be here.
     """
     stages = stages_of(revision)
-    return sorted({*_params(revision, stages), *_files(revision, stages)})
+    return sorted({*_params(revision, stages), *_code(revision, stages), *_files(revision, stages)})
+
+
+def of_other_code(stages: Mapping[str, Any], model: Mapping[str, Any], read: Reader) -> list[str]:
+    """Lists the stages that ran with other code than the files have. `metrics/code.json` is not read: it may lie.
+
+    Args:
+        stages: Stages of dvc.lock. Those of older commits name each source among their deps, and are not listed.
+        model: The section `model` of the parameters.
+        read: Reads the files.
+    """
+    file = str(CODE_FILE)
+    ran = {name: stage["params"][file][name] for name, stage in stages.items() if file in stage.get("params", {})}
+    found = code_digests(ran, model, read)
+    return [name for name in ran if found[name] != ran[name]]
+
+
+def _code(revision: Revision, stages: Mapping[str, Any]) -> Iterator[str]:
+    changed = of_other_code(stages, revision.read_yaml(PARAMS)["model"], revision.read)
+    return (f"the code of {name}: not what it ran with" for name in changed)
 
 
 def _params(revision: Revision, stages: Mapping[str, Any]) -> Iterator[str]:
@@ -55,6 +75,8 @@ def _files(revision: Revision, stages: Mapping[str, Any]) -> Iterator[str]:
     """Sources and git-tracked results whose md5 is another one; below data/ git tracks nothing."""
     for name, stage in stages.items():
         for kind, verb in (("deps", "read"), ("outs", "wrote")):
+            if kind == "deps" and str(CODE_FILE) in {entry["path"] for entry in stage.get("outs", [])}:
+                continue  # it reads all code, of which comments change no result: `_code` looks at the rest
             for entry in stage.get(kind, []):
                 path, locked = entry["path"], entry["md5"]
                 found = None if path.startswith(DATA) else _md5(revision, path)

@@ -2,17 +2,18 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
+from pipeline.code import Reader, code_digests, read_file
 from pipeline.errors import StageError
-from pipeline.files import sha256_file, write_json
+from pipeline.files import write_json
 from pipeline.params.section import PARAMS_FILE
 from pipeline.params.whole import Params, load_params
-from pipeline.provenance import digest_of, sources_of
+from pipeline.provenance import digest_of
 from workflow.revisions import resolve
 
 FOLDER = Path("presets")
@@ -48,18 +49,17 @@ def write_params(name: str, target: Path) -> None:
         YAML().dump({**params, **read_preset(name)}, handle)
 
 
-def run_digest(params: Params, stages: Iterable[str] = STAGES) -> str:
+def run_digest(values: Mapping[str, Any], stages: Sequence[str] = STAGES, read: Reader = read_file) -> str:
     """Hex sha256 of all that the metrics of a run follow from but the data.
 
-    Sections of parameters and sources of the stages, and versions of the numeric packages.
+    Sections of parameters, and the code of the stages with the versions of the numeric packages.
     """
-    graph = YAML(typ="safe").load(GRAPH)["stages"]
-    sections = {section for stage in stages for section in graph[stage].get("params", [])}
-    sources = sources_of(["stages.__main__", *(f"stages.{stage}" for stage in stages), *params.model.named_modules])
+    graph = YAML(typ="safe").load(read(str(GRAPH)) or b"")["stages"]
+    listed = [entry for stage in stages for entry in graph[stage].get("params", [])]
+    sections = {entry for entry in listed if isinstance(entry, str)}  # not the digest of its code
     causes = {
-        "params": params.model_dump(mode="json", include=sections),
-        "sources": {str(path): sha256_file(path) for path in sources},
-        "numeric": sha256_file(Path("numeric.txt")),
+        "params": {name: values[name] for name in sections},
+        "code": code_digests(stages, values["model"], read),
     }
     return hashlib.sha256(json.dumps(causes, sort_keys=True).encode()).hexdigest()
 
@@ -78,7 +78,7 @@ def record_run(name: str) -> Path:
         {
             "command": f"make experiment NAME={name}",
             "parent_commit": resolve("HEAD").commit,
-            "digest": run_digest(load_params()),
+            "digest": run_digest(_plain(load_params())),
             "seed": load_params().train.seed,
             "train_seconds": round(train["seconds"], 1),
             "evaluate_seconds": round(evaluate["seconds"], 1),
@@ -117,7 +117,7 @@ def stale_presets() -> dict[str, str]:
     stale = {}
     for name in preset_names():
         path = FOLDER / f"{name}.json"
-        if path.is_file() and _json(path)["digest"] != run_digest(resolved(name)):
+        if path.is_file() and _json(path)["digest"] != run_digest(_plain(resolved(name))):
             stale[name] = f"{path} is of other code, parameters or versions"
     return stale
 
@@ -126,6 +126,10 @@ def resolved(name: str) -> Params:
     """The parameters of this project with a preset's sections in place of its own, checked."""
     params = load_params().model_dump(mode="json")
     return Params.model_validate_json(json.dumps(params | read_preset(name)))
+
+
+def _plain(params: Params) -> dict[str, Any]:
+    return params.model_dump(mode="json")
 
 
 def _json(path: Path) -> Any:

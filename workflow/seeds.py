@@ -2,14 +2,15 @@
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
+from ruamel.yaml import YAML
 
+from pipeline.code import Reader, read_file
 from pipeline.errors import StageError
 from pipeline.files import write_metrics
 from pipeline.params.section import PARAMS_FILE, Section
@@ -31,9 +32,6 @@ CLASS = ("instruction_set", "caches", "intra_op")
 
 #: Metrics that have no error over images beside them.
 _WITHOUT_ERROR = ("active_units", "calibration_error")
-
-#: Prints the digest that a `metrics/seeds.json` of these files would have, by their own code.
-_DIGEST = "from workflow.seeds import seeds_digest; print(seeds_digest())"
 
 
 class Run(Section):
@@ -95,17 +93,15 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def seeds_digest() -> str:
-    """Hex sha256 of all that the metrics follow from but the data and the seed of training."""
-    params = load_params()
-    anyone = params.model_copy(update={"train": params.train.model_copy(update={"seed": 0})})
-    return run_digest(anyone, (*STAGES, *TARGETS))
+def seeds_digest(read: Reader = read_file) -> str:
+    """Hex sha256 of all that the metrics follow from but the data and the seed of training.
 
-
-def digest_in(folder: Path) -> str | None:
-    """The digest of other files of this project, by their own code; None if that code has no such thing."""
-    done = subprocess.run([sys.executable, "-c", _DIGEST], cwd=folder, capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else None
+    Args:
+        read: Reads the files of the project, or those of a commit.
+    """
+    values = YAML(typ="safe").load(read(str(PARAMS_FILE)) or b"")
+    anyone = {**values, "train": {**values["train"], "seed": 0}}
+    return run_digest(anyone, (*STAGES, *(stage for stage in TARGETS if stage not in STAGES)), read)
 
 
 def stale() -> bool:

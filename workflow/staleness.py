@@ -4,17 +4,22 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+
+from pipeline.code import read_file
 from pipeline.errors import StageError
-from workflow.lock import DATA
+from workflow.lock import DATA, LOCK, PARAMS, of_other_code
 
 
 def stale_stages(folder: Path = Path()) -> list[str]:
-    """Stages that are not run with this code, these parameters and results as they stand; data need not be there.
+    """Lists the stages that did not run with this code, these parameters and these results. Needs no data.
 
-    `dvc repro --dry` would not do: where data are absent it fails at the first stale stage that needs them.
+    `dvc repro --dry` would not do: where data are absent it fails at the first stale stage that needs them. And DVC
+    knows of changed code only after `check` has run.
 
     Raises:
         StageError: If DVC cannot tell.
@@ -23,7 +28,14 @@ def stale_stages(folder: Path = Path()) -> list[str]:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise StageError(f"`dvc status` failed: {done.stderr.strip()}")
-    return [stage for stage, changes in json.loads(done.stdout).items() if any(map(_counts, changes))]
+    told = [stage for stage, changes in json.loads(done.stdout).items() if any(map(_counts, changes))]
+    stages, params = (_yaml(folder / name) for name in (LOCK, PARAMS))
+    changed = of_other_code(stages.get("stages", {}), params["model"], partial(read_file, folder=folder))
+    return [*told, *(stage for stage in changed if stage not in told)]
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    return YAML(typ="safe").load(path) or {} if path.is_file() else {}
 
 
 def _counts(change: str | Mapping[str, Mapping[str, Any]]) -> bool:

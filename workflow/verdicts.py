@@ -1,9 +1,7 @@
 """Verdicts on the losses of two revisions, paired over the images of their `metrics/per_image.npz`."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import stdev
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -11,13 +9,11 @@ import numpy as np
 from pipeline.errors import StageError
 from vae.comparison import Difference, Spread, paired_difference
 from vae.statistics import GRID_NATS, TARGETS, losses_of
-from workflow.changes import CODE
-from workflow.lock import PARAMS, WEIGHTS, outputs
+from workflow.lock import WEIGHTS, outputs
 from workflow.per_image import PER_IMAGE, SPLITS, Figures, figures_in, of_split
 from workflow.revisions import Revision
 from workflow.seeds import PATH as SEEDS
-from workflow.seeds import Run, digest_in, record_in
-from workflow.working_copy import write_files
+from workflow.seeds import Run, record_in, seeds_digest
 
 #: The loss that the verdict on the whole is about, chosen before any is looked at: one question, one chance of error.
 PRIMARY = ("binarised", "nll_nats")
@@ -98,19 +94,10 @@ def fitting_seeds(base: Revision, head: Revision) -> tuple[list[Sequence[Run]], 
         return [], "these weights, the same in both: what differs is how they are evaluated"
     contents = [content for revision in (base, head) if (content := revision.read(SEEDS)) is not None]
     records = [record for content in contents if (record := record_in(content))]
-    digests = {_digest(revision) for revision in (base, head) if records}
+    digests = {seeds_digest(revision.read) for revision in (base, head) if records}
     fitting = {record.digest: record.runs for record in records if record.digest in digests}
     if not fitting:
         what = f"none of the two has a {SEEDS} of its code and parameters" if contents else f"there is no {SEEDS}"
         return [], f"these two sets of weights, not the parameters, as {what}: `make seeds` measures the spread"
     counts = " and ".join(str(len(runs)) for runs in fitting.values())
     return list(fitting.values()), f"the parameters: the error has the spread over {counts} seeds of {SEEDS} in it"
-
-
-def _digest(revision: Revision) -> str | None:
-    """The digest of a revision's runs by its own code; None if that code has no such thing."""
-    if revision.commit is None:
-        return digest_in(Path())
-    with TemporaryDirectory(prefix="fashion-vae-") as folder:
-        write_files(revision, Path(folder), PARAMS, *CODE, "workflow")
-        return digest_in(Path(folder))

@@ -1,5 +1,6 @@
 """The section `model`."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
@@ -31,4 +32,9 @@ class Model(Section):
     @property
     def named_modules(self) -> list[str]:
         """The architecture and the prior."""
-        return [f"{ARCHITECTURES}.{self.architecture}", f"{PRIORS}.{self.prior}"]
+        return named_modules(self.model_dump())
+
+
+def named_modules(section: Mapping[str, Any]) -> list[str]:
+    """Modules that a section `model` names: its architecture and its prior."""
+    return [f"{ARCHITECTURES}.{section['architecture']}", f"{PRIORS}.{section['prior']}"]

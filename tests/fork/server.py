@@ -58,8 +58,11 @@ LIBRARIES = (
     "tqdm",
 )
 
-#: What a fork runs; a stage only with the kernels that were held here.
-SERVED = re.compile(r"(-c|-m dvc|-m pytest|-m workflow(\.\w+)*|-m stages \w+ --kernels native)( .*)?", re.DOTALL)
+#: What a fork runs.
+SERVED = re.compile(r"(-c|-m dvc|-m pytest|-m workflow(\.\w+)*|-m stages \w+)( .*)?", re.DOTALL)
+
+#: What the parameters of a stage that is forked have in them: libraries cannot choose other kernels once imported.
+NATIVE = "instruction_set: native"
 
 #: Environment variables that no library reads when it is imported, and those that importing one sets in a worker of
 #: pytest. All others have to be those of this process.
@@ -91,6 +94,12 @@ def import_libraries() -> None:
         importlib.import_module(name)
     gc.freeze()  # no child's collector looks through the libraries
     gc.enable()
+
+
+def has_kernels(arguments: list[str], folder: str) -> bool:
+    """Whether this process has the kernels that the command would choose."""
+    params = Path(folder, "params.yaml")
+    return "stages" not in arguments or (params.is_file() and NATIVE in params.read_text(encoding="utf-8"))
 
 
 def run(arguments: list[str], folder: str, environment: Mapping[str, str], streams: list[int]) -> None:
@@ -162,7 +171,7 @@ def started(connection: socket.socket, ours: Mapping[str, str]) -> ForkProcess |
         connection.close()
         return None
     child = None
-    if SERVED.fullmatch(" ".join(arguments)) and held(environment) == ours:
+    if SERVED.fullmatch(" ".join(arguments)) and held(environment) == ours and has_kernels(arguments, folder):
         child = FORK.Process(target=run, args=(arguments, folder, environment, streams))
         child.start()
     else:

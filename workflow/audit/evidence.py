@@ -1,7 +1,7 @@
 """Numbers in git that no stage wrote: what proves them."""
 
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from pipeline.errors import StageError
 from workflow import seeds
@@ -43,7 +43,7 @@ def _words(commands: list[str], stem: str) -> str:
     return f"`{commands[0].format(stem=stem)}` runs it anew" if commands[0] else "times and memory of one machine"
 
 
-def seed_findings(revision: Revision, checkout: Path, place: str) -> Iterator[Finding]:
+def seed_findings(revision: Revision, place: str) -> Iterator[Finding]:
     """The recorded run of the revision's own seed against its results.
 
     Only where `metrics/seeds.json` is of its code and parameters: else no comparison takes its spreads from there.
@@ -55,10 +55,7 @@ def seed_findings(revision: Revision, checkout: Path, place: str) -> Iterator[Fi
         return
     if record is None:
         return
-    digest = seeds.digest_in(checkout)
-    if digest is None:
-        yield Finding("seeds", place, str(seeds.PATH), "the code beside it cannot say what it would be of")
-    if record.digest != digest:
+    if record.digest != seeds.seeds_digest(revision.read):
         return
     own = seeds.run_of(revision)
     recorded = next((run.model_dump() for run in record.runs if run.seed == own["seed"]), None)

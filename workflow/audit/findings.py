@@ -54,12 +54,12 @@ CHECKS: Mapping[str, Check] = {
         (COMMIT, WORKSPACE),
     ),
     "causes": Check(
-        "sources, parameters and versions are those that dvc.lock states",
+        "code, parameters and versions are those that dvc.lock states",
         "a parameter or a source changed without a run, a lock of the environment edited",
         (COMMIT, WORKSPACE),
     ),
     "provenance": Check(
-        "what each stage recorded of its sources, parameters, inputs and outputs agrees with the files and with the "
+        "what each stage recorded of its code, parameters, inputs and outputs agrees with the files and with the "
         "stages before it",
         "a source edited while its stage ran, weights or data replaced, a result edited with its entry of the lock",
         (COMMIT, WORKSPACE, CACHE),

@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from pipeline.code import code_digests
 from workflow.audit.findings import CACHE, Finding
 from workflow.lock import DATA, PARAMS, stages_of
 from workflow.pack import held_outputs, is_proven, md5_file, objects
@@ -14,8 +15,9 @@ from workflow.revisions import Revision
 
 FOLDER = "metrics/provenance"
 
-#: Parts of a record that have sha256 by path.
-_HASHED = ("sources", "inputs", "outputs")
+#: Parts of a record that have sha256 by path; older commits have their sources so, too.
+_HASHED = ("inputs", "outputs")
+_SOURCES = "sources"
 
 Records = Mapping[str, Mapping[str, Any]]
 
@@ -28,8 +30,10 @@ def records_of(revision: Revision) -> dict[str, dict[str, Any]]:
 def _record(content: bytes) -> dict[str, Any]:
     try:
         (record,) = json.loads(content)
-        hashes = {part: {path: str(digest) for path, digest in record[part].items()} for part in _HASHED}
-        return {**hashes, "params": dict(record["params"])}
+        parts = {part: record[part] for part in _HASHED} | {_SOURCES: record.get(_SOURCES, {})}
+        hashes = {part: {path: str(digest) for path, digest in found.items()} for part, found in parts.items()}
+        code = "" if _SOURCES in record else str(record["code"])
+        return {**hashes, "params": dict(record["params"]), "code": code}
     except (ValueError, TypeError, KeyError, AttributeError):
         return {}
 
@@ -44,8 +48,10 @@ def provenance_findings(revision: Revision, place: str) -> Iterator[Finding]:
     records = records_of(revision)
     written = recorded_outputs(records)
     params = revision.read_yaml(PARAMS)
-    parts = [record[part] for record in records.values() if record for part in _HASHED]
+    parts = [record[part] for record in records.values() if record for part in (*_HASHED, _SOURCES)]
     files = {path: _sha256(revision, path) for path in {path for part in parts for path in part}}
+    stages = [stage for stage, record in records.items() if record.get("code")]
+    code = code_digests(stages, params["model"], revision.read)
     for stage, record in records.items():
         if not record:
             words = f"missing, or not of the form that {stage} writes"
@@ -58,6 +64,9 @@ def provenance_findings(revision: Revision, place: str) -> Iterator[Finding]:
             if found != digest:
                 words = f"{stage} recorded sha256 {digest[:12]}, {by} {found[:12] if found else 'none'}"
                 yield Finding("provenance", place, path, words)
+        if stage in code and code[stage] != record["code"]:
+            words = f"{stage} recorded digest {record['code'][:12]}, its modules have {code[stage][:12]}"
+            yield Finding("provenance", place, f"the code of {stage}", words)
         for section, values in _sections(record["params"]).items():
             if params.get(section) != values:
                 words = f"{stage} recorded {values}, now {params.get(section)}"

@@ -58,7 +58,7 @@ def quick_findings(revision: Revision, checkout: Path) -> list[Finding]:
         "unfinished": lambda: _unfinished_findings(revision, place),
         "data": lambda: _data_findings(revision, place),
         "environment": lambda: _environment_findings(checkout, place),
-        "seeds": lambda: seed_findings(revision, checkout, place),
+        "seeds": lambda: seed_findings(revision, place),
     }
     return [finding for check, look in looks.items() for finding in _read(check, look, place)]
 
@@ -124,7 +124,7 @@ def _lock_findings(revision: Revision, checkout: Path, place: str) -> Iterator[F
                 words = f"{maker} wrote md5 {md5}, {name} read md5 {entry['md5']}, by {LOCK}"
                 yield Finding("lock", place, entry["path"], words)
     for name in stale_stages(checkout):
-        yield Finding("lock", place, f"stage {name}", f"{LOCK} is not of its present command, sources and parameters")
+        yield Finding("lock", place, f"stage {name}", f"{LOCK} is not of its present command, code and parameters")
 
 
 def _contradictions(revision: Revision, place: str) -> Iterator[Finding]:
