@@ -8,7 +8,9 @@ import numpy as np
 
 from pipeline.errors import StageError
 from pipeline.files import atomic, prove, write_manifest
-from vae.model import VAE
+from pipeline.params.model import Model
+from pipeline.params.threads import Threads
+from vae.model import VAE, build_vae, fix_threads
 
 #: What the HDF5 files may hold besides the weights.
 _OWN_BYTES = 2**19
@@ -32,6 +34,20 @@ def _require_room(folder: Path, size: int) -> None:
         handle.flush()
         os.fsync(handle.fileno())
     probe.unlink()
+
+
+def load_vae(model: Model, threads: Threads, folder: Path) -> VAE:
+    """Builds the networks that the parameters describe, with saved weights, on fixed numbers of threads.
+
+    Call it before TensorFlow's first operation, as threads cannot be fixed after that.
+
+    Raises:
+        StageError: As `load_weights`.
+    """
+    fix_threads(**threads.model_dump())
+    vae = build_vae(**model.networks)
+    load_weights(vae, folder)
+    return vae
 
 
 def load_weights(vae: VAE, folder: Path) -> None:

@@ -49,7 +49,7 @@ def run(params: Params, code: Output) -> None:
         )
     _require_networks(params)
     if os.environ.get("TF_CONFIG"):
-        from vae.workers import named_workers
+        from pipeline.tf_config import named_workers
 
         try:
             named_workers(params.train.workers)

@@ -13,11 +13,10 @@ from pipeline.params.threads import Threads
 from pipeline.progress import progress
 from pipeline.stage import Input, Output, Resumable
 from pipeline.state import State
-from pipeline.weights import load_weights
+from pipeline.weights import load_vae
 from vae.calibration import reliability
 from vae.evaluation import Evaluator, Posterior, kl_per_latent
 from vae.latent_space import variance_of_means
-from vae.model import build_vae, fix_threads
 from vae.statistics import TARGETS, mean_and_error, on_grid, over_draws
 
 Arrays = dict[str, NDArray[Any]]
@@ -60,9 +59,7 @@ def run(
     Raises:
         StageError: If another process does the same work.
     """
-    fix_threads(**threads.model_dump())
-    vae = build_vae(**model.networks)
-    load_weights(vae, weights)
+    vae = load_vae(model, threads, weights)
     folders = {"validation": validation, "test": test}
     splits = {"validation": load_arrays(validation_set), "test": load_arrays(test_set)}
     with state.held():

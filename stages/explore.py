@@ -11,12 +11,11 @@ from pipeline.params.explore import Explore
 from pipeline.params.model import Model
 from pipeline.params.threads import Threads
 from pipeline.stage import Input, Output
-from pipeline.weights import load_weights
+from pipeline.weights import load_vae
 from vae.evaluation import Evaluator
 from vae.explorer import MEAN_STEP, extent, in_steps, sprite, stratified_choice, uniform_grid
 from vae.fashion_mnist import CLASS_NAMES
 from vae.latent_space import principal_plane
-from vae.model import build_vae, fix_threads
 
 _BATCH = 500
 _COLUMNS = 40
@@ -45,14 +44,12 @@ def run(
     Raises:
         StageError: If there are too few images of a class.
     """
-    fix_threads(**threads.model_dump())
     arrays = load_arrays(validation_set)
     try:
         chosen = stratified_choice(arrays["labels"], explore.images, np.random.default_rng(explore.seed))
     except ValueError as error:
         raise StageError(f"explore.{error}") from error
-    vae = build_vae(**model.networks)
-    load_weights(vae, weights)
+    vae = load_vae(model, threads, weights)
     evaluator = Evaluator(vae, _BATCH)
     posterior = evaluator.encode(arrays["images"])
     plane = principal_plane(posterior.mean, posterior.log_var)

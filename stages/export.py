@@ -13,10 +13,10 @@ from pipeline.params.export import Export
 from pipeline.params.model import Model
 from pipeline.params.threads import Threads
 from pipeline.stage import Input, Output
-from pipeline.weights import load_weights
-from vae.exported import ExportedVAE
-from vae.interchange import OPSET, to_bytes, to_onnx
-from vae.model import VAE, build_vae, fix_threads
+from pipeline.weights import load_vae
+from vae.model import VAE
+from vae.onnx_format import OPSET, to_bytes, to_onnx
+from vae.onnx_runtime import ExportedVAE
 
 #: Largest difference of a number from Keras' that rounding explains, as a share of the largest number of its kind:
 #: float32 has 24 bits, and hundreds of products are summed in other orders.
@@ -55,9 +55,7 @@ def run(
         StageError: If a difference is beyond rounding, or a version is not that of the lock.
     """
     versions = _versions(packages)
-    fix_threads(**threads.model_dump())
-    vae = build_vae(**model.networks)
-    load_weights(vae, weights)
+    vae = load_vae(model, threads, weights)
     contents = {name: to_bytes(network) for name, network in to_onnx(vae).items()}
     arrays = load_arrays(validation_set)
     images, binarised = (arrays[name][: export.images].astype(np.float32) for name in ("images", "binarised"))

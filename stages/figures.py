@@ -16,12 +16,11 @@ from pipeline.params.model import Model
 from pipeline.params.threads import Threads
 from pipeline.params.train import Train
 from pipeline.stage import Input, Output
-from pipeline.weights import load_weights
+from pipeline.weights import load_vae
 from vae import latent_space, plots
 from vae.calibration import Reliability
 from vae.evaluation import Evaluator
 from vae.fashion_mnist import CLASS_NAMES
-from vae.model import build_vae, fix_threads
 
 _BATCH = 500
 _TRAVERSAL_STEPS = 11
@@ -56,11 +55,9 @@ def run(
         weights: Folder of the model's weights.
         folder: Of the figures.
     """
-    fix_threads(**threads.model_dump())
     matplotlib.rcdefaults()  # a user's own settings would give other bytes
     found = load_arrays(evaluation)
-    vae = build_vae(**model.networks)
-    load_weights(vae, weights)
+    vae = load_vae(model, threads, weights)
     evaluator = Evaluator(vae, _BATCH)
     floors = json.loads(training.read_text(encoding="utf-8"))["entropy_floor_nats"]
     images = load_arrays(test_set)["images"]

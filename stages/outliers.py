@@ -9,9 +9,8 @@ from pipeline.params.outliers import Outliers
 from pipeline.params.threads import Threads
 from pipeline.progress import progress
 from pipeline.stage import Input, Output
-from pipeline.weights import load_weights
+from pipeline.weights import load_vae
 from vae.evaluation import Evaluator
-from vae.model import build_vae, fix_threads
 from vae.outliers import KINDS, auroc, outliers_of
 
 _BATCH = 500
@@ -41,9 +40,7 @@ def run(
         metrics: JSON, split -> kind of outliers -> area under the ROC curve of each score with its error. A higher
             score, of the negative ELBO or of the NLL, is to mean an outlier.
     """
-    fix_threads(**threads.model_dump())
-    vae = build_vae(**model.networks)
-    load_weights(vae, weights)
+    vae = load_vae(model, threads, weights)
     splits = {"validation": validation_set, "test": test_set}
     found = {}
     work = len(splits) * (1 + len(KINDS)) * outliers.images * (outliers.latent_samples + outliers.importance_samples)

@@ -9,9 +9,8 @@ from pipeline.params.refine import Refine
 from pipeline.params.threads import Threads
 from pipeline.progress import progress
 from pipeline.stage import Input, Output
-from pipeline.weights import load_weights
+from pipeline.weights import load_vae
 from vae.evaluation import Evaluator
-from vae.model import build_vae, fix_threads
 from vae.refinement import refine as refined
 from vae.statistics import over_draws
 
@@ -44,9 +43,7 @@ def run(
     Raises:
         StageError: If refining spoils a posterior.
     """
-    fix_threads(**threads.model_dump())
-    vae = build_vae(**model.networks)
-    load_weights(vae, weights)
+    vae = load_vae(model, threads, weights)
     splits = {validation: validation_set, test: test_set}
     with progress("refine", len(splits) * refine.steps, " updates") as shown:
         evaluator = Evaluator(vae, refine.images, jit_compile=model.jit_compile, workers=threads.intra_op)

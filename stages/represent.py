@@ -8,9 +8,8 @@ from pipeline.params.model import Model
 from pipeline.params.threads import Threads
 from pipeline.progress import progress
 from pipeline.stage import Input, Output
-from pipeline.weights import load_weights
+from pipeline.weights import load_vae
 from vae.evaluation import Evaluator
-from vae.model import build_vae, fix_threads
 from vae.representation import Labelled, accuracies
 
 _BATCH = 1000
@@ -38,9 +37,7 @@ def run(
         weights: Folder of the model's weights.
         metrics: JSON, classifier -> what was chosen, and its accuracies with their errors over images.
     """
-    fix_threads(**threads.model_dump())
-    vae = build_vae(**model.networks)
-    load_weights(vae, weights)
+    vae = load_vae(model, threads, weights)
     evaluator = Evaluator(vae, _BATCH)
     sets = [
         Labelled(evaluator.encode(arrays["images"]).mean, arrays["labels"])

@@ -10,11 +10,10 @@ from pipeline.params.model import Model
 from pipeline.params.samples import Samples
 from pipeline.params.threads import Threads
 from pipeline.stage import Input, Output
-from pipeline.weights import load_weights
+from pipeline.weights import load_vae
 from vae.binarisation import seeded_draw
 from vae.coverage import closeness, principal_components, project
 from vae.evaluation import Evaluator
-from vae.model import build_vae, fix_threads
 
 _BATCH = 500
 
@@ -45,9 +44,7 @@ def run(
         metrics: JSON, split -> `model`, samples of the model, or `reference`, training images for the validation
             split and validation images for the test split -> density and coverage with their errors.
     """
-    fix_threads(**threads.model_dump())
-    vae = build_vae(**model.networks)
-    load_weights(vae, weights)
+    vae = load_vae(model, threads, weights)
     generator = np.random.default_rng(samples.seed)
     noise = generator.standard_normal((samples.images, model.latent_dim), np.float32)
     uniform = generator.random((samples.images, 28, 28), np.float32)

@@ -131,14 +131,17 @@ def test_the_grid_runs_from_the_top_left_to_the_bottom_right() -> None:
     ]  # fmt: skip
 
 
-def test_a_sprite_holds_each_image_in_its_place() -> None:
-    images = np.random.default_rng(0).integers(0, 256, (7, 4, 5)).astype(np.uint8)
-    picture = sprite(images, 3)
-    assert picture.shape == (12, 15)
-    for number, image in enumerate(images):
-        row, column = divmod(number, 3)
-        assert (picture[4 * row : 4 * row + 4, 5 * column : 5 * column + 5] == image).all()
-    assert not picture[8:, 5:].any()
+@pytest.mark.parametrize(("count", "columns"), [(6, 3), (7, 3), (1, 1), (2, 5), (9, 1)])
+def test_a_sprite_is_that_of_a_loop(count: int, columns: int) -> None:
+    images = np.random.default_rng(0).integers(1, 256, (count, 4, 5)).astype(np.uint8)
+    rows = -(-count // columns)
+    expected = np.zeros((rows * 4, columns * 5), np.uint8)  # blank where an image is missing
+    for number in range(count):
+        row, column = divmod(number, columns)
+        expected[row * 4 : row * 4 + 4, column * 5 : column * 5 + 5] = images[number]
+    made = sprite(images, columns)
+    assert made.dtype == np.uint8
+    np.testing.assert_array_equal(made, expected)
 
 
 def test_means_are_kept_to_half_a_step() -> None:

@@ -13,9 +13,9 @@ from conftest import ROOT, Project
 from pipeline.errors import StageError
 from stages import export
 from vae.evaluation import Evaluator
-from vae.exported import ExportedVAE
-from vae.interchange import to_bytes, to_onnx
 from vae.model import VAE, build_vae
+from vae.onnx_format import to_bytes, to_onnx
+from vae.onnx_runtime import ExportedVAE
 
 NETWORKS = {
     "textbook": {"architecture": "textbook", "latent_dim": 2, "widths": [4, 8, 8]},
@@ -31,7 +31,7 @@ EXPORTED = """
 import json, sys
 from hashlib import sha256
 from tests.test_export import drawn
-from vae.interchange import to_bytes, to_onnx
+from vae.onnx_format import to_bytes, to_onnx
 if sys.argv[2] == "late":
     to_onnx(drawn("flow"))
 print("DIGESTS" + json.dumps({k: sha256(to_bytes(v)).hexdigest() for k, v in to_onnx(drawn(sys.argv[1])).items()}))

@@ -19,8 +19,8 @@ from pipeline.params.model import Model
 from pipeline.params.section import load_section
 from pipeline.weights import load_weights
 from vae.evaluation import Evaluator
-from vae.interchange import to_bytes, to_onnx
 from vae.model import VAE, build_vae
+from vae.onnx_format import to_bytes, to_onnx
 from workflow import generate
 from workflow.command import end
 

@@ -158,19 +158,6 @@ def test_a_figure_is_saved_in_the_resolution_of_the_style() -> None:
     assert Image.open(io.BytesIO(png(figure))).size == (round(width), round(height))
 
 
-@pytest.mark.parametrize(("count", "columns"), [(6, 3), (7, 3), (1, 1), (2, 5), (9, 1)])
-def test_tiles_are_those_of_a_loop(count: int, columns: int) -> None:
-    images = np.random.default_rng(0).integers(1, 256, (count, 4, 5)).astype(np.uint8)
-    rows = -(-count // columns)
-    expected = np.zeros((rows * 4, columns * 5), np.uint8)  # blank where an image is missing
-    for number in range(count):
-        row, column = divmod(number, columns)
-        expected[row * 4 : row * 4 + 4, column * 5 : column * 5 + 5] = images[number]
-    tiles = plots.tiled(images, columns)
-    assert tiles.dtype == np.uint8
-    np.testing.assert_array_equal(tiles, expected)
-
-
 def test_learning_curves_show_each_term_of_each_split() -> None:
     for axes, term in zip(draw_learning_curves().axes, TERMS, strict=True):
         assert axes.get_xlabel() == "epoch"

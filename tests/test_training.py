@@ -36,6 +36,8 @@ RECIPE = Recipe(
     importance_samples=1,
     importance_epochs=0,
     ema_momentum=0,
+    validation_interval=1,
+    keep="last",
     jit_compile=False,
 )
 

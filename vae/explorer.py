@@ -1,5 +1,7 @@
 """What a person sees of the latent space: a grid of decoded points, and real images beside it."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,11 +49,11 @@ def uniform_grid(side: int, half_side: float) -> NDArray[np.float64]:
     return np.stack([across.ravel(), down.ravel()], axis=1)
 
 
-def sprite(images: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
-    """Images (count, height, width) uint8 as one picture, row by row, `columns` in a row; unused places are black."""
+def sprite(images: NDArray[Any], columns: int) -> NDArray[Any]:
+    """Images (count, height, width) as one picture, row by row, `columns` in a row; unused places are black."""
     count, height, width = images.shape
     rows = -(-count // columns)
-    filled = np.zeros((rows * columns, height, width), np.uint8)
+    filled = np.zeros((rows * columns, height, width), images.dtype)
     filled[:count] = images
     return filled.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
 

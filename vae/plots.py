@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from vae.explorer import sprite
 from vae.fashion_mnist import CLASS_NAMES
 from vae.latent_space import Plane
 
@@ -107,7 +108,7 @@ def samples(images: Array) -> Figure:
     side = int(np.ceil(np.sqrt(len(images))))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7, 7.4), layout="constrained")
-        _show(figure.subplots(), tiled(images, side))
+        _show(figure.subplots(), sprite(images, side))
         figure.suptitle(f"{len(images)} samples: z from the prior, decoded to pixel means")
     return figure
 
@@ -124,7 +125,7 @@ def latent_plane(images: Array, quantiles: Array, plane: Plane) -> Figure:
     with mpl.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(8, 8.4), layout="constrained")
         axes = figure.subplots()
-        axes.imshow(tiled(images, side), vmin=0, vmax=1)
+        axes.imshow(sprite(images, side), vmin=0, vmax=1)
         shown = np.linspace(0, side - 1, 5).round().astype(int)
         centres = (shown + 0.5) * images.shape[-1] - 0.5
         axes.set_xticks(centres, [f"{quantiles[place]:.1f}" for place in shown])
@@ -146,7 +147,7 @@ def latent_traversals(images: Array, names: Sequence[str], values: Array) -> Fig
     with mpl.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(8, 1.2 + 0.62 * rows), layout="constrained")
         axes = figure.subplots()
-        axes.imshow(tiled(images.reshape(-1, *images.shape[2:]), steps), vmin=0, vmax=1)
+        axes.imshow(sprite(images.reshape(-1, *images.shape[2:]), steps), vmin=0, vmax=1)
         size = images.shape[-1]
         axes.set_xticks((np.arange(steps) + 0.5) * size - 0.5, [f"{value:.1f}" for value in values])
         axes.set_yticks((np.arange(rows) + 0.5) * size - 0.5, names)
@@ -304,14 +305,6 @@ def apart(places: Array, gap: float) -> Array:
     for lower, upper in pairwise(order):
         moved[upper] = max(moved[upper], moved[lower] + gap)
     return moved
-
-
-def tiled(images: Array, columns: int) -> Array:
-    """One image of `images` (count, rows, cols) side by side, `columns` in a row; missing ones are blank."""
-    count, height, width = images.shape
-    rows = -(-count // columns)
-    padded = np.concatenate([images, np.zeros((rows * columns - count, height, width), images.dtype)])
-    return padded.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
 
 
 def _show(axes: Axes, image: Array) -> None:

@@ -1,8 +1,9 @@
-"""Training: one step, written once, and the epochs made of it."""
+"""Training, top down: the loop over epochs (`fit`), the epoch, and the step that it repeats (`Trainer`)."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from vae.datasets import training_blocks
+from vae.evaluation import Evaluator
 from vae.model import VAE
 from vae.noise import latent_noise
 from vae.objective import importance_weighted_bound, kl_weight, reparameterise, sampled_kl
@@ -17,6 +19,19 @@ from vae.workers import mean, share
 
 #: Steps of a block, one call of the compiled loop: progress is seen, and the average of the weights taken, a block.
 STEPS_PER_CALL = 50
+
+#: Columns of a run's history, all but the first in nats per image.
+COLUMNS = (
+    "epoch",
+    "train_loss",
+    "train_reconstruction",
+    "train_kl",
+    "validation_loss",
+    "validation_reconstruction",
+    "validation_kl",
+)
+
+_VALIDATION_BATCH = 500
 
 
 @dataclass(frozen=True)
@@ -37,6 +52,8 @@ class Recipe:
     importance_samples: int  # draws of q(z|x) per image in the last epochs
     importance_epochs: int  # last epochs, which maximise the importance-weighted bound
     ema_momentum: float  # of the average of the weights, per step; 0 for none
+    validation_interval: int  # epochs from one validation to the next
+    keep: Literal["last", "best"]  # the weights of the last epoch, or of that with the lowest validation loss
     jit_compile: bool
 
 
@@ -46,6 +63,123 @@ class Losses:
 
     reconstruction: NDArray[np.float32]
     kl: NDArray[np.float32]
+
+
+class Run:
+    """How far a training has come.
+
+    Attributes:
+        history: A row of `COLUMNS` for each validation. Training terms are averaged over the steps since the row
+            before, and their loss is at the final beta. Validation terms are of the averaged weights where there is an
+            average, and their loss is the negative ELBO (beta = 1).
+        kept: The weights to keep, an array for each of the model's variables.
+    """
+
+    def __init__(self, trainer: "Trainer", saved: Mapping[str, NDArray[Any]] | None = None) -> None:
+        """Begins a training, or takes one up.
+
+        Args:
+            trainer: With fresh weights.
+            saved: What `arrays` returned earlier; None begins anew.
+        """
+        self.trainer = trainer
+        self.history: list[list[float]] = []
+        self.kept = weights_of(trainer.vae)
+        if saved is not None:
+            self.history = saved["history"].tolist()
+            self.kept = [saved[name] for name in sorted(saved) if name.startswith("kept_")]
+            trainer.restore([saved[name] for name in sorted(saved) if name.startswith("state_")])
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Returns all that the rest of the training follows from, by name."""
+        arrays = {"history": np.array(self.history)}
+        arrays |= {f"state_{number:04d}": array for number, array in enumerate(self.trainer.state())}
+        return arrays | {f"kept_{number:04d}": array for number, array in enumerate(self.kept)}
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that are done."""
+        return int(self.history[-1][0]) if self.history else 0
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch with the lowest validation loss; of equal ones the first."""
+        best: list[float] = min(self.history, key=lambda row: row[4])
+        return int(best[0])
+
+    @property
+    def kept_epoch(self) -> int:
+        """The epoch whose weights are kept."""
+        return self.best_epoch if self.trainer.recipe.keep == "best" else self.epochs
+
+
+def fit(
+    run: Run,
+    validation: NDArray[np.float32],
+    save: Callable[[Mapping[str, NDArray[Any]]], None],
+    advance: Callable[[int, str], None],
+) -> None:
+    """Trains the epochs that are left, and puts the weights to keep into the model.
+
+    Args:
+        run: The training, which goes on from where it is.
+        validation: (count, 28, 28) float32, gray or binarised as the training targets are.
+        save: Keeps the run's arrays, after each validation.
+        advance: Told the images of each block of steps, and a note for the user.
+
+    Raises:
+        FloatingPointError: If a term of the loss is not finite, in training or on validation.
+    """
+    trainer, recipe = run.trainer, run.trainer.recipe
+    evaluator = Evaluator(trainer.vae, _VALIDATION_BATCH)
+    while run.epochs < recipe.epochs:
+        ahead = range(run.epochs, min(run.epochs + recipe.validation_interval, recipe.epochs))
+        blocks = []
+        for epoch in ahead:
+            note = f"epoch {epoch + 1}/{recipe.epochs}"
+            if run.history:
+                note += f", validation loss {run.history[-1][4]:.2f}"
+            for losses in trainer.run_epoch(epoch):
+                blocks.append(losses)
+                advance(len(losses.kl) * recipe.batch_size, note)
+        trainer.update_model()
+        terms = _validation_terms(evaluator, validation, recipe.seed)
+        _refuse_nonfinite_validation(terms, ahead.stop)
+        run.history.append([ahead.stop, *_training_terms(blocks, recipe), *terms])
+        if run.kept_epoch == ahead.stop:
+            run.kept = weights_of(trainer.vae)
+        save(run.arrays())
+    for variable, array in zip(trainer.vae.variables, run.kept, strict=True):
+        variable.assign(array)
+
+
+def weights_of(vae: VAE) -> list[NDArray[np.float32]]:
+    """Copies the weights of a model, an array for each variable."""
+    return [variable.numpy().copy() for variable in vae.variables]
+
+
+def _training_terms(blocks: Sequence[Losses], recipe: Recipe) -> tuple[float, float, float]:
+    """Loss at the final beta, reconstruction loss and KL, each the mean over steps in nats per image."""
+    reconstruction = float(np.concatenate([block.reconstruction for block in blocks]).mean(dtype=np.float64))
+    kl = float(np.concatenate([block.kl for block in blocks]).mean(dtype=np.float64))
+    return reconstruction + recipe.beta * kl, reconstruction, kl
+
+
+def _validation_terms(evaluator: Evaluator, images: NDArray[np.float32], seed: int) -> tuple[float, float, float]:
+    """Loss (-ELBO), reconstruction loss and KL in nats per image, by one draw of q(z|x) an image."""
+    nats = evaluator.terms(images, evaluator.encode(images), seed=seed, samples=1)
+    reconstruction, kl = (float(term.mean(dtype=np.float64)) for term in nats)
+    return reconstruction + kl, reconstruction, kl
+
+
+def _refuse_nonfinite_validation(terms: Sequence[float], epoch: int) -> None:
+    """Refuses weights that the last update spoilt, before they replace the last good state."""
+    for name, nats in zip(COLUMNS[4:], terms, strict=True):
+        if not np.isfinite(nats):
+            raise FloatingPointError(
+                f"the {name} became {nats} at the end of epoch {epoch}: "
+                f"a lower learning rate or a longer KL warm-up may help"
+            )
 
 
 class Trainer:

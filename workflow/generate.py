@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipeline.errors import StageError
 from pipeline.files import atomic, prove
-from vae.exported import ExportedVAE
+from vae.onnx_runtime import ExportedVAE
 from workflow.command import end
 
 EXPORT = Path("data/export")

@@ -1,6 +1,5 @@
 """The whole of `params.yaml`."""
 
-import pkgutil
 from pathlib import Path
 
 from pipeline.params.classifiers import Baseline, Represent
@@ -9,7 +8,7 @@ from pipeline.params.explore import Explore
 from pipeline.params.export import Export
 from pipeline.params.figures import Figures
 from pipeline.params.kernels import Kernels
-from pipeline.params.model import ARCHITECTURES, PRIORS, Model
+from pipeline.params.model import Model
 from pipeline.params.outliers import Outliers
 from pipeline.params.preprocess import Preprocess
 from pipeline.params.refine import Refine
@@ -39,9 +38,8 @@ class Params(Whole):
 
     @property
     def named_modules(self) -> list[str]:
-        """Every architecture and every prior."""
-        folders = {package: [package.replace(".", "/")] for package in (ARCHITECTURES, PRIORS)}
-        return [f"{name}.{module.name}" for name, folder in folders.items() for module in pkgutil.iter_modules(folder)]
+        """Those of the model."""
+        return self.model.named_modules
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:

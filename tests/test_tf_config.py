@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from vae.workers import join
+from pipeline.tf_config import join
 
 TWO = '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 0}}'
 
