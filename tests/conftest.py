@@ -33,8 +33,12 @@ forget_other_repositories()  # tests commit
 
 ROOT = Path(__file__).parents[1]
 
-#: Parameters of the tests, so that a user's own change to `params.yaml` breaks none.
-PARAMS = ROOT / "tests" / "params.yaml"
+#: Parameters of the tests, so that a user's own change to `params.yaml` breaks none. One that they do not state, as it
+#: is new, has its value there.
+PARAMS: dict[str, dict[str, Any]] = {
+    section: {**values, **YAML(typ="safe").load(ROOT / "tests" / "params.yaml").get(section, {})}
+    for section, values in YAML(typ="safe").load(ROOT / "params.yaml").items()
+}
 
 #: What a project is made of.
 PARTS = (
@@ -281,7 +285,7 @@ def new_project(folder: Path) -> Project:
     folder.mkdir()
     for part in PARTS:
         copy_part(part, folder)
-    shutil.copy(PARAMS, folder / "params.yaml")
+    YAML().dump(PARAMS, folder / "params.yaml")
     (folder / ".dvc").mkdir()
     for name in ("config", ".gitignore"):
         shutil.copy(ROOT / ".dvc" / name, folder / ".dvc" / name)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from stages.check import run
 
 def check(folder: Path, **changes: dict[str, Any]) -> Path:
     """Runs the stage on the parameters of the tests, changed; what it writes. Nothing was proved before."""
-    params = YAML(typ="safe").load(PARAMS)
+    params = deepcopy(PARAMS)
     for section, values in changes.items():
         params[section].update(values)
     path = folder / "params.yaml"
@@ -34,7 +35,7 @@ def check(folder: Path, **changes: dict[str, Any]) -> Path:
 @pytest.mark.parametrize("changes", [{}, {"train": {"batch_size": 126, "workers": 3}}])
 def test_what_is_valid_has_the_digests_of_all_other_stages(tmp_path: Path, changes: dict[str, Any]) -> None:
     listed = json.loads(check(tmp_path, **changes).read_text(encoding="utf-8"))
-    named = named_modules(YAML(typ="safe").load(PARAMS)["model"])
+    named = named_modules(PARAMS["model"])
     assert set(listed) == {path.stem for path in (ROOT / "stages").glob("[!_]*.py")} - {"check"}
     assert listed["train"] == digest_of_code(code_of("train", named))
     assert listed["fetch"] == digest_of_code(code_of("fetch", []))

@@ -160,7 +160,7 @@ def sample(tmp_path: Path) -> Sample:
         shutil.copytree(ROOT / package, folder / package)
     for file in ("stages/__init__.py", "stages/__main__.py", "numeric.txt"):
         shutil.copy(ROOT / file, folder / file)
-    shutil.copy(PARAMS, folder / "params.yaml")
+    YAML().dump(PARAMS, folder / "params.yaml")
     (folder / "data" / "source").mkdir(parents=True)
     for name, number in (("one", 1), ("two", 20)):
         (folder / "data" / "source" / name).write_text(str(number), encoding="utf-8")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import PARAMS, ROOT
 from ruamel.yaml import YAML
 
 from pipeline.errors import StageError
@@ -39,7 +39,7 @@ VALID: dict[str, Any] = {
 @pytest.fixture
 def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Writes a specification with changes by section, in a folder that has the project's parameters."""
-    (tmp_path / "params.yaml").write_text((ROOT / "tests/params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    YAML().dump(PARAMS, tmp_path / "params.yaml")
     for folder in ("vae", "sweeps"):
         (tmp_path / folder).symlink_to(ROOT / folder)
     monkeypatch.chdir(tmp_path)

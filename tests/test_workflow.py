@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Project
+from conftest import ROOT, Project, as_committed
 from ruamel.yaml import YAML
 
 from pipeline.errors import StageError
@@ -85,11 +85,17 @@ def test_a_commit_without_results_is_said(project: Project) -> None:
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_a_preset_states_every_key_of_the_sections_it_sets(name: str, tmp_path: Path) -> None:
+@as_committed("params.yaml", "presets")
+def test_a_preset_states_what_differs_from_the_parameters_and_only_that(name: str, tmp_path: Path) -> None:
     write_params(name, tmp_path / "params.yaml")
-    params = load_params(tmp_path / "params.yaml").model_dump(mode="json")
-    for section, values in YAML(typ="safe").load(ROOT / "presets" / f"{name}.yaml").items():
-        assert params[section] == values
+    changed = load_params(tmp_path / "params.yaml").model_dump(mode="json")
+    params = load_params(ROOT / "params.yaml").model_dump(mode="json")
+    found = {
+        section: {key: value for key, value in values.items() if value != params[section][key]}
+        for section, values in changed.items()
+    }
+    stated = YAML(typ="safe").load(ROOT / "presets" / f"{name}.yaml")
+    assert {section: values for section, values in found.items() if values} == stated
 
 
 @pytest.mark.whole

@@ -31,7 +31,7 @@ def preset_names() -> list[str]:
 
 
 def read_preset(name: str) -> dict[str, dict[str, Any]]:
-    """The sections that a preset states, each with every key.
+    """Reads what a preset changes: values by section and key.
 
     Raises:
         StageError: If there is no such preset.
@@ -43,10 +43,15 @@ def read_preset(name: str) -> dict[str, dict[str, Any]]:
 
 
 def write_params(name: str, target: Path) -> None:
-    """Writes the parameters of this project with a preset's sections in place of its own."""
-    params: dict[str, Any] = YAML(typ="safe").load(PARAMS_FILE)
+    """Writes the parameters of this project with a preset's values in place of its own."""
     with target.open("w", encoding="utf-8") as handle:
-        YAML().dump({**params, **read_preset(name)}, handle)
+        YAML().dump(_changed_by(name), handle)
+
+
+def _changed_by(name: str) -> dict[str, Any]:
+    params: dict[str, Any] = YAML(typ="safe").load(PARAMS_FILE)
+    changes = read_preset(name)
+    return params | {section: {**params.get(section, {}), **values} for section, values in changes.items()}
 
 
 def run_digest(values: Mapping[str, Any], stages: Sequence[str] = STAGES, read: Reader = read_file) -> str:
@@ -123,9 +128,8 @@ def stale_presets() -> dict[str, str]:
 
 
 def resolved(name: str) -> Params:
-    """The parameters of this project with a preset's sections in place of its own, checked."""
-    params = load_params().model_dump(mode="json")
-    return Params.model_validate_json(json.dumps(params | read_preset(name)))
+    """The parameters of this project with a preset's values in place of its own, checked."""
+    return Params.model_validate_json(json.dumps(_changed_by(name)))
 
 
 def _plain(params: Params) -> dict[str, Any]:
