@@ -1,4 +1,4 @@
-# What a person types; `make help` lists it. GNU make 3.81 (macOS) and newer.
+# What a person types: `make help` lists what is marked `##`, `make help-all` also what is marked `###`. GNU make 3.81 (macOS) and newer.
 # Only relative paths, so that a folder with spaces works; programs of .venv by their path,
 # because make 3.81 looks for programs along its own PATH and not along the one exported here.
 
@@ -18,32 +18,32 @@ N = 5
 HEAD = workspace
 OUTPUT = report.html
 
-.PHONY: all setup setup-scale setup-dev test test-more test-whole lint quick compare report experiment sweep workers seeds audit verify release pull faults vulnerabilities bench bench-tests bench-scale portability lock lock-torch clean distclean help
+.PHONY: all setup setup-scale setup-dev test test-more test-whole lint quick compare report experiment sweep workers seeds audit verify release pull faults vulnerabilities bench bench-tests bench-scale portability lock lock-torch clean distclean help help-all
 .NOTPARALLEL:
 
 all: setup ## run what has changed, print the test metrics (also plain `make`; PYTHON=/a/python names a Python)
 	.venv/bin/dvc repro
 	@.venv/bin/python -m workflow.summary
 
-setup: ## bring .venv to the lock of what `make` needs
+setup: ### bring .venv to the lock of what `make` needs
 	@sh workflow/setup.sh runtime
 
-setup-scale: ## bring .venv to the lock of what `make sweep`, `workers`, `seeds` and `audit REVS=` need
+setup-scale: ### bring .venv to the lock of what `make sweep`, `workers`, `seeds` and `audit REVS=` need
 	@sh workflow/setup.sh scale
 
-setup-dev: ## bring .venv to the lock of what `make test` and `make lint` need
+setup-dev: ### bring .venv to the lock of what `make test` and `make lint` need
 	@sh workflow/setup.sh dev
 
 test: setup-dev ## run the tests, five to ten minutes (ARGS="-k setup -x" goes to pytest)
 	@.venv/bin/python -m bench.tests test $(ARGS)
 
-test-more: setup-dev ## run what CI adds to these: kills, full disks, hostile input, sweeps on Ray and on a cluster
+test-more: setup-dev ### run what CI adds to these: kills, full disks, hostile input, sweeps on Ray and on a cluster
 	@.venv/bin/python -m bench.tests more $(ARGS)
 
-test-whole: setup-dev ## run all tests there are, also what is too long for CI, half an hour
+test-whole: setup-dev ### run all tests there are, also what is too long for CI, half an hour
 	@.venv/bin/python -m bench.tests whole $(ARGS)
 
-lint: setup-dev ## check style (ruff), types (mypy) and workflow files (actionlint, zizmor)
+lint: setup-dev ### check style (ruff), types (mypy) and workflow files (actionlint, zizmor)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
@@ -65,7 +65,7 @@ experiment: setup ## run a preset as a DVC experiment and record it: NAME=textbo
 sweep: setup-scale ## train many times with other parameters, by Ray: SPEC=sweeps/learning.yaml (RAY_ADDRESS: on a cluster)
 	@.venv/bin/python -m workflow.sweep "$(SPEC)"
 
-workers: setup-scale ## share one training among train.workers processes, by Ray, as a DVC experiment (RAY_ADDRESS: on a cluster)
+workers: setup-scale ### share one training among train.workers processes, by Ray, as a DVC experiment (RAY_ADDRESS: on a cluster)
 	@.venv/bin/python -m workflow.workers
 
 seeds: setup-scale ## run the parameters with N seeds as DVC experiments and record the spread: N=5
@@ -76,25 +76,25 @@ audit: setup ## prove a commit's numbers by running it anew: REV=HEAD PRESET= SE
 	    .venv/bin/python -m workflow.audit "$(or $(REV),HEAD)") $(if $(PRESET),--preset "$(PRESET)") $(if $(SEED),--seed "$(SEED)") \
 	    $(if $(SIGN),--sign "$(SIGN)") $(if $(PACK),--pack "$(PACK)") $(ARGS)
 
-verify: setup ## prove a signed audit offline: FROM=audits/COMMIT KEY=key.pub
+verify: setup ### prove a signed audit offline: FROM=audits/COMMIT KEY=key.pub
 	@.venv/bin/python -m workflow.audit.verify "$(FROM)" "$(KEY)"
 
-release: setup ## check that everything is in date, pack what DVC holds, tag the commit: VERSION=1.0.0
+release: setup ### check that everything is in date, pack what DVC holds, tag the commit: VERSION=1.0.0
 	@.venv/bin/python -m workflow.release "$(VERSION)"
 
 pull: setup ## fill DVC's cache from the pack of a release instead of training: FROM=path-or-url
 	@.venv/bin/python -m workflow.pull "$(FROM)"
 
-faults: setup-dev ## kill, fill disks, vary the machine, feed hostile input, and count: bench/faults.md
+faults: setup-dev ### kill, fill disks, vary the machine, feed hostile input, and count: bench/faults.md
 	@.venv/bin/python -m bench.tests faults $(ARGS)
 
-vulnerabilities: setup-dev ## look up the locked packages in the database of PyPI; needs the internet
+vulnerabilities: setup-dev ### look up the locked packages in the database of PyPI; needs the internet
 	.venv/bin/pip-audit --strict --require-hashes --disable-pip -r requirements/dev.txt
 
-portability: setup ## run the pipeline with other kernels and threads, an hour: what differs (ARGS="avx2 one_thread"; ARGS=processor)
+portability: setup ### run the pipeline with other kernels and threads, an hour: what differs (ARGS="avx2 one_thread"; ARGS=processor)
 	@.venv/bin/python -m bench.portability $(ARGS)
 
-bench: setup ## time training beside the textbook's, 20 minutes (FULL=1 repeats whole runs; TORCH=1 installs PyTorch)
+bench: setup ### time training beside the textbook's, 20 minutes (FULL=1 repeats whole runs; TORCH=1 installs PyTorch)
 	@if [ -n "$(TORCH)" ] && ! cmp -s requirements/torch.txt .venv-torch/installed.txt; then \
 	    rm -rf .venv-torch && .venv/bin/python -m venv .venv-torch && \
 	    .venv-torch/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements/torch.txt && \
@@ -102,13 +102,13 @@ bench: setup ## time training beside the textbook's, 20 minutes (FULL=1 repeats 
 	fi
 	@.venv/bin/python -m bench $(if $(FULL),--full)
 
-bench-tests: setup-dev ## time .ci/run in a clone, and write bench/tests.json
+bench-tests: setup-dev ### time .ci/run in a clone, and write bench/tests.json
 	@.venv/bin/python -m bench.tests
 
-bench-scale: setup-scale ## time a sweep on one and two workers against its trials by hand, a quarter of an hour; after make
+bench-scale: setup-scale ### time a sweep on one and two workers against its trials by hand, a quarter of an hour; after make
 	@.venv/bin/python -m bench.scaling
 
-lock: setup ## make requirements/ and numeric.txt anew from pyproject.toml (ARGS=--upgrade: with the newest versions)
+lock: setup ### make requirements/ and numeric.txt anew from pyproject.toml (ARGS=--upgrade: with the newest versions)
 	@set -eu; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	.venv/bin/python -m venv "$$folder"; \
 	"$$folder/bin/python" -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"; \
@@ -123,7 +123,7 @@ lock: setup ## make requirements/ and numeric.txt anew from pyproject.toml (ARGS
 	.venv/bin/python -m pipeline.environment --write; \
 	git diff --stat -- requirements numeric.txt
 
-lock-torch: ## make requirements/torch.txt anew from the wheel of PyTorch's CPU build in the folder WHEELS
+lock-torch: ### make requirements/torch.txt anew from the wheel of PyTorch's CPU build in the folder WHEELS
 	@set -eu; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	.venv/bin/python -m venv "$$folder"; \
 	"$$folder/bin/python" -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"; \
@@ -148,10 +148,13 @@ clean: ## say what takes how much disk and how to free it; remove what is no los
 	@echo "  .venv/bin/dvc gc --workspace --all-commits --all-experiments   results in .dvc/cache that none of them uses"
 	@echo "  make distclean    .venv and data/ too: make installs .venv again, .venv/bin/dvc checkout restores data/"
 
-distclean: clean ## clean, and remove .venv and data/ (never .dvc/cache: dvc checkout restores data/ from it)
+distclean: clean ### clean, and remove .venv and data/ (never .dvc/cache: dvc checkout restores data/ from it)
 	@rm -rf .venv .venv-torch
 	@git clean -ffdXq -- data
 	@echo "Removed: .venv, data/. To have them again: make"
 
-help: ## list the targets
-	@awk 'BEGIN { FS = ":[^#]*## " } /^[a-z-]+:[^#]*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+help: ### list the targets that most people need
+	@awk 'BEGIN { FS = ":[^#]*## " } /^[a-z-]+:[^#]*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+
+help-all: ## list all targets
+	@awk 'BEGIN { FS = ":[^#]*###* " } /^[a-z-]+:[^#]*###* / { printf "make %-15s %s\n", $$1, $$2 }' Makefile

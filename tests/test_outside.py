@@ -23,6 +23,7 @@ VERSION = "1.2.3"
 #: What is typed for each target, in this order, with values of variables in the words that follow it.
 TYPED: Mapping[str, tuple[str, ...]] = {
     "help": (),
+    "help-all": (),
     "all": (),
     "compare": ("BASE=HEAD",),
     "report": ("BASE=HEAD",),
