@@ -63,16 +63,16 @@ experiment: setup ## run a preset as a DVC experiment and record it: NAME=textbo
 	@.venv/bin/python -m workflow.experiment "$(NAME)" $(ARGS)
 
 sweep: setup-scale ## train many times with other parameters, by Ray: SPEC=sweeps/learning.yaml (RAY_ADDRESS: on a cluster)
-	@.venv/bin/python -m workflow.sweep "$(SPEC)"
+	@.venv/bin/python -m workflow.scale.sweep "$(SPEC)"
 
 workers: setup-scale ### share one training among train.workers processes, by Ray, as a DVC experiment (RAY_ADDRESS: on a cluster)
-	@.venv/bin/python -m workflow.workers
+	@.venv/bin/python -m workflow.scale.shared_training
 
 seeds: setup-scale ## run the parameters with N seeds as DVC experiments and record the spread: N=5
-	@.venv/bin/python -m workflow.seeds "$(N)"
+	@.venv/bin/python -m workflow.scale.seeds "$(N)"
 
 audit: setup ## prove a commit's numbers by running it anew: REV=HEAD PRESET= SEED= SIGN=key.pem PACK= (ARGS="--quick --strict")
-	@$(if $(REVS),sh workflow/setup.sh scale && .venv/bin/python -m workflow.audit.many "$(REVS)",$\
+	@$(if $(REVS),sh workflow/setup.sh scale && .venv/bin/python -m workflow.scale.audits "$(REVS)",$\
 	    .venv/bin/python -m workflow.audit "$(or $(REV),HEAD)") $(if $(PRESET),--preset "$(PRESET)") $(if $(SEED),--seed "$(SEED)") \
 	    $(if $(SIGN),--sign "$(SIGN)") $(if $(PACK),--pack "$(PACK)") $(ARGS)
 
@@ -83,7 +83,7 @@ release: setup ### check that everything is in date, pack what DVC holds, tag th
 	@.venv/bin/python -m workflow.release "$(VERSION)"
 
 pull: setup ## fill DVC's cache from the pack of a release instead of training: FROM=path-or-url
-	@.venv/bin/python -m workflow.pull "$(FROM)"
+	@.venv/bin/python -m workflow.release.pull "$(FROM)"
 
 faults: setup-dev ### kill, fill disks, vary the machine, feed hostile input, and count: bench/faults.md
 	@.venv/bin/python -m bench.tests faults $(ARGS)

@@ -25,8 +25,8 @@ from pipeline.params.whole import load_params
 from pipeline.processor import instruction_set, processor_name
 from pipeline.progress import progress
 from workflow.command import end
-from workflow.presets import METRICS, resolved, run_record
-from workflow.working_copy import working_copy
+from workflow.history.presets import METRICS, resolved, run_record
+from workflow.history.working_copy import working_copy
 
 RESULTS = Path("bench/results.json")
 PAGE = Path("bench/README.md")

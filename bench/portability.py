@@ -2,7 +2,7 @@
 
 Needs the results of `make` in this clone; each variation but `processor` takes as long as they did. What then differs,
 and by how much, is written down by file and quantity, beside what was measured of other variations, on this machine or
-another: `workflow/tolerance.py` tolerates a multiple of the largest between classes of processors.
+another: `workflow/compare/tolerance.py` tolerates a multiple of the largest between classes of processors.
 """
 
 import argparse
@@ -24,13 +24,13 @@ from pipeline.errors import StageError
 from pipeline.files import atomic, files_of, significant, write_json
 from pipeline.params.section import PARAMS_FILE
 from pipeline.processor import KERNELS, instruction_set, processor_name
-from workflow.changes import changes
 from workflow.command import end
-from workflow.distances import distances
-from workflow.lock import outputs
-from workflow.revisions import WORKSPACE, Revision, resolve
-from workflow.tolerance import MEASURED, states_origin
-from workflow.working_copy import working_copy
+from workflow.compare.changes import changes
+from workflow.compare.distances import distances
+from workflow.compare.tolerance import MEASURED, states_origin
+from workflow.history.lock import outputs
+from workflow.history.revisions import WORKSPACE, Revision, resolve
+from workflow.history.working_copy import working_copy
 
 PAGE = Path("bench/portability.md")
 RECORD = Path("bench/portability.json")
@@ -202,7 +202,7 @@ def _kept() -> list[dict[str, Any]]:
 
 
 def _write(measured: Sequence[Mapping[str, Any]], operations: Mapping[str, str] | None) -> None:
-    """Writes the page, and what `workflow/tolerance.py` reads: the largest distance by file and quantity."""
+    """Writes the page, and what `workflow/compare/tolerance.py` reads: the largest distance by file and quantity."""
     largest: dict[str, dict[str, float]] = {}
     for found in measured:
         for path, quantities in found["distances"].items():

@@ -23,7 +23,7 @@ from vae.evaluation import Evaluator, Posterior
 from vae.model import VAE, build_vae, fix_threads
 from vae.objective import bernoulli_nll, gaussian_kl, reparameterise
 from vae.training import STEPS_PER_CALL
-from workflow.presets import resolved
+from workflow.history.presets import resolved
 
 #: Seconds over which a rate is taken.
 SECONDS = 10.0

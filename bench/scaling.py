@@ -19,11 +19,11 @@ from tabulate import tabulate
 
 from pipeline.files import atomic, write_json
 from pipeline.processor import instruction_set, processor_name
-from workflow.cluster import environment, prepare
 from workflow.command import end
-from workflow.sweep.copy import WorkingCopy
-from workflow.sweep.engine import head_commit
-from workflow.working_copy import cache_of, write_settings
+from workflow.history.working_copy import cache_of, write_settings
+from workflow.scale.cluster import environment, prepare
+from workflow.scale.copy import WorkingCopy
+from workflow.scale.engine import head_commit
 
 PAGE = Path("bench/scaling.md")
 RESULTS = Path("bench/scaling.json")
@@ -102,7 +102,7 @@ def _sweep(workers: int, commit: str) -> dict[str, Any]:
             YAML().dump({**SPEC, "sampler": sampler}, handle)
         cores = {"RAY_OVERRIDE_RESOURCES": json.dumps({"CPU": workers})}
         began = time.monotonic()
-        command = [sys.executable, "-m", "workflow.sweep", "sweeps/bench.yaml"]
+        command = [sys.executable, "-m", "workflow.scale.sweep", "sweeps/bench.yaml"]
         subprocess.run(command, cwd=project, env={**environment(), **cores}, check=True)
         total = time.monotonic() - began
         trials = json.loads((project / "sweeps/bench.json").read_text(encoding="utf-8"))["trials"]

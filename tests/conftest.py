@@ -25,9 +25,9 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
-from workflow import seeds
 from workflow.command import forget_other_repositories
-from workflow.presets import stale_presets
+from workflow.history import seeds
+from workflow.history.presets import stale_presets
 
 forget_other_repositories()  # tests commit
 

@@ -23,7 +23,7 @@ from in_toto_attestation.v1.statement_pb2 import Statement
 from ruamel.yaml import YAML
 
 from workflow.audit.evidence import not_proved
-from workflow.revisions import Revision
+from workflow.history.revisions import Revision
 
 AUDIT = ("python", "-m", "workflow.audit")
 VERIFY = ("python", "-m", "workflow.audit.verify")
@@ -230,8 +230,8 @@ def write_seeds(project: Project) -> None:
     """A record of two seeds: the commit's own run, and one that is said to be of another seed."""
     code = """
         import json
-        from workflow import seeds
-        from workflow.revisions import resolve
+        from workflow.history import seeds
+        from workflow.history.revisions import resolve
         run = seeds.run_of(resolve("workspace"))
         runs = [run, {**run, "seed": run["seed"] + 1}]
         seeds.PATH.write_text(json.dumps({"digest": seeds.seeds_digest(), "runs": runs}))
@@ -418,7 +418,7 @@ def test_what_no_audit_proves_is_told(project: Project) -> None:
         SEEDS: "`make audit SEED=N` runs it anew",
         "presets/record.json": "`make audit PRESET=record` runs it anew",
         "presets/textbook.json": "`make audit PRESET=textbook` runs it anew",
-        "workflow/tolerance.json": "`make portability` runs it anew",
+        "workflow/compare/tolerance.json": "`make portability` runs it anew",
     }
     assert f"audit: not proved here: {SEEDS}: `make audit SEED=N`" in said
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from bench.operations import operations
 from bench.table import page
 from vae.model import build_vae
-from workflow.presets import resolved
+from workflow.history.presets import resolved
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOAT = tf.float32

@@ -17,12 +17,13 @@ from conftest import Project, keep_stages
 from scipy.stats import binom
 
 from pipeline.errors import StageError
-from vae.comparison import LEVEL, POWER
 from vae.statistics import GRID_NATS
 from workflow.command import end
-from workflow.compare import FAILED, compare, main
-from workflow.revisions import Revision, resolve
-from workflow.verdicts import PRIMARY, UNSEEN, verdicts
+from workflow.compare.__main__ import FAILED, main
+from workflow.compare.comparison import compare
+from workflow.compare.paired import LEVEL, POWER
+from workflow.compare.verdicts import PRIMARY, UNSEEN, verdicts
+from workflow.history.revisions import Revision, resolve
 
 #: Branches, beside the better one, whose parameters make the model worse and no other.
 BRANCHES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
@@ -142,14 +143,15 @@ def test_what_was_changed_is_listed(repository: Project) -> None:
 
 def test_neither_data_nor_tensorflow_is_needed(repository: Project) -> None:
     assert not (repository.folder / "data").exists()
-    barred = "import sys; sys.modules.update(tensorflow=None, keras=None); from workflow.compare import main; "
-    done = repository.run(sys.executable, "-c", f"{barred} sys.exit(main(['main', 'trained']))")
+    barred = "import sys; sys.modules.update(tensorflow=None, keras=None); from workflow.compare.__main__ import main"
+    done = repository.run(sys.executable, "-c", f"{barred}; sys.exit(main(['main', 'trained']))")
     assert done.returncode == 0, done.stderr
 
 
 def test_the_basis_is_the_weights_without_seeds_of_this_code_and_these_parameters(repository: Project) -> None:
     assert compare(resolve("main"), resolve("trained")).basis == "weights"
-    fitting = repository.run(sys.executable, "-c", "from workflow.seeds import *; print(seeds_digest())").stdout.strip()
+    ask = "from workflow.history.seeds import *; print(seeds_digest())"
+    fitting = repository.run(sys.executable, "-c", ask).stdout.strip()
     for digest, basis in ((fitting, "parameters"), (sha256(b"another").hexdigest(), "weights")):
         write_seeds(repository, digest)
         found = compare(resolve("workspace"), resolve("trained"))

@@ -12,8 +12,8 @@ import pytest
 from onnx import helper, numpy_helper
 from PIL import Image
 
-from workflow import tolerance
-from workflow.distances import distances
+from workflow.compare import tolerance
+from workflow.compare.distances import distances
 
 
 def as_json(content: object) -> bytes:

@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT, Project
 from ruamel.yaml import YAML
 
-from workflow.revisions import files
+from workflow.history.revisions import files
 
 pytestmark = [pytest.mark.whole, pytest.mark.usefixtures("one_ray")]
 

@@ -12,7 +12,7 @@ from conftest import ROOT, Project
 from bench import portability
 from bench.kernels import CAPS, operations
 from pipeline.errors import StageError
-from workflow import tolerance
+from workflow.compare import tolerance
 
 PROCESSOR, EVALUATION = "metrics/processor.json", "metrics/evaluation.json"
 NAMES = (*portability.VARIATIONS, portability.PROCESSOR)

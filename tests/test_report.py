@@ -12,11 +12,11 @@ from conftest import HOSTILE, ROOT, Project, as_committed, sweep_record
 from ruamel.yaml import YAML
 
 from pipeline.errors import StageError
+from workflow.history.revisions import Revision, resolve
 from workflow.report.__main__ import main
+from workflow.report.numbers import shown
 from workflow.report.page import render
 from workflow.report.sweeps import places, sweeps
-from workflow.report.tables import shown
-from workflow.revisions import Revision, resolve
 
 VOID = {"meta", "link", "br", "img", "input", "rect", "circle"}
 

@@ -12,8 +12,9 @@ from conftest import ROOT, as_committed
 
 from vae.fashion_mnist import SHA256
 from vae.statistics import TARGETS
-from workflow import seeds, tolerance
-from workflow.presets import stale_presets
+from workflow.compare import tolerance
+from workflow.history import seeds
+from workflow.history.presets import stale_presets
 
 METRICS = ROOT / "metrics"
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("bench/*.md")]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import WORKFLOWS, Project, keep_stages, run_steps, workflow
 
-from workflow.tolerance import tolerated
+from workflow.compare.tolerance import tolerated
 
 #: A name that git allows for a branch and no shell may run.
 HOSTILE = "x$(touch${IFS}pwned);`touch${IFS}pwned`"
@@ -157,7 +157,7 @@ def test_stale_stages_are_named_without_data(
 ) -> None:
     forget(checkout, "data", ".dvc/cache")
     damage(checkout.folder)
-    ask = "from workflow.staleness import stale_stages; print(stale_stages())"
+    ask = "from workflow.history.staleness import stale_stages; print(stale_stages())"
     done = checkout.run(sys.executable, "-c", ask)
     assert done.stdout.strip() == str(stale), done.stderr
 

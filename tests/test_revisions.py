@@ -6,7 +6,7 @@ import pytest
 from conftest import Project
 
 from pipeline.errors import StageError
-from workflow.revisions import WORKSPACE, resolve
+from workflow.history.revisions import WORKSPACE, resolve
 
 
 @pytest.fixture

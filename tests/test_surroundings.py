@@ -52,7 +52,8 @@ def test_git_variables_of_a_hook_change_nothing_outside_an_audit(project: Projec
 #: Runs commands one after the other, and says what each ends with.
 COMMANDS = """
 import sys
-from workflow import compare, retrain, summary
+from workflow import retrain, summary
+from workflow.compare import __main__ as compare
 from workflow.audit import __main__ as audit
 from pipeline.errors import StageError
 
@@ -190,7 +191,7 @@ def test_a_copy_takes_the_cache_that_dvc_has_whatever_the_folders_are_called(fin
     (project.folder / ".dvc/config.local").write_text(settings, encoding="utf-8")
     code = """if True:
         import subprocess
-        from workflow.working_copy import working_copy
+        from workflow.history.working_copy import working_copy
         with working_copy() as copy:
             assert not subprocess.run(["dvc", "repro"], cwd=copy).returncode
     """

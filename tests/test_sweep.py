@@ -15,11 +15,11 @@ from ruamel.yaml import YAML
 
 from pipeline.errors import StageError
 from pipeline.stage import RESTORE
-from workflow import cluster
-from workflow.sweep.copy import failure
-from workflow.sweep.engine import _begun
-from workflow.sweep.results import ranked, table
-from workflow.sweep.spec import read_spec, with_values
+from workflow.scale import cluster
+from workflow.scale.copy import failure
+from workflow.scale.engine import _begun
+from workflow.scale.record import ranked, table
+from workflow.scale.spec import read_spec, with_values
 
 VALID: dict[str, Any] = {
     "objective": "validation_loss",
@@ -130,7 +130,7 @@ def test_optuna_is_asked_within_the_ends_and_both_ends_are_reached(written: Call
     pytest.importorskip("optuna")
     import optuna
 
-    from workflow.sweep.search import _distribution
+    from workflow.scale.search import _distribution
 
     spec = read_spec(written())
     space = {key: _distribution(domain) for key, domain in spec.space.items()}
@@ -146,7 +146,7 @@ def test_optuna_is_asked_within_the_ends_and_both_ends_are_reached(written: Call
 
 def test_a_scheduler_that_is_begun_anew_decides_as_one_that_was_not_interrupted(written: Callable[..., Path]) -> None:
     pytest.importorskip("ray")
-    from workflow.sweep.search import scheduler
+    from workflow.scale.search import scheduler
 
     class Reporting:
         def __init__(self, name: str, losses: list[float]) -> None:
@@ -238,7 +238,7 @@ def test_without_the_extra_the_command_says_what_to_install(monkeypatch: pytest.
 
 
 def test_no_module_that_others_import_needs_the_extra() -> None:
-    blocked = "import sys; sys.modules.update(ray=None, optuna=None); import workflow.seeds, workflow.compare"
+    blocked = "import sys; sys.modules.update(ray=None, optuna=None); import workflow.scale.seeds, workflow.report.page"
     done = subprocess.run([sys.executable, "-c", blocked], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

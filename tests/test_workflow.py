@@ -12,15 +12,15 @@ from ruamel.yaml import YAML
 
 from pipeline.errors import StageError
 from pipeline.params.whole import load_params
-from workflow import seeds
+from workflow.compare.tolerance import flatten, tolerated
 from workflow.experiment import overrides
-from workflow.presets import preset_names, read_preset, run_digest, write_params
-from workflow.tolerance import flatten, tolerated
-from workflow.working_copy import working_copy
+from workflow.history.presets import preset_names, read_preset, run_digest, write_params
+from workflow.history.working_copy import working_copy
+from workflow.scale.seeds import main as make_seeds
 
 SUMMARY = ("python", "-m", "workflow.summary")
 EXPERIMENT = ("python", "-m", "workflow.experiment")
-STALE = (sys.executable, "-c", "from workflow.presets import stale_presets; print(stale_presets())")
+STALE = (sys.executable, "-c", "from workflow.history.presets import stale_presets; print(stale_presets())")
 
 
 def edit(project: Project, path: str, changes: Mapping[tuple[str, ...], Any]) -> None:
@@ -183,4 +183,4 @@ def test_a_working_copy_runs_from_the_cache_and_leaves_the_project_alone(
 @pytest.mark.parametrize("count", ["1", "0", "-3", "many", ""])
 def test_a_count_of_seeds_that_has_no_spread_is_refused(count: str) -> None:
     with pytest.raises(StageError, match=f"N = {count!r}: it should be a number of seeds, 2 or more"):
-        seeds.main(["--", count])
+        make_seeds(["--", count])

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from workflow.command import end
-from workflow.presets import METRICS, read_preset, record_run
+from workflow.history.presets import METRICS, read_preset, record_run
 from workflow.summary import table
 
 

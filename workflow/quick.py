@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pipeline.params.section import PARAMS_FILE
 from workflow.command import end
-from workflow.lock import LOCK
-from workflow.presets import write_params
+from workflow.history.lock import LOCK
+from workflow.history.presets import write_params
+from workflow.history.working_copy import working_copy
 from workflow.summary import EVALUATION, FIGURES, table
-from workflow.working_copy import working_copy
 
 PRESET = "quick"
 KEPT = Path("runs/quick")

@@ -19,16 +19,16 @@ from typing import Any
 from pipeline.errors import StageError
 from pipeline.files import atomic
 from workflow.command import end
-from workflow.compare import compare
-from workflow.lock import LOCK, contradictions
-from workflow.presets import STAGES
+from workflow.compare.comparison import compare
+from workflow.compare.formats import FORMATS, sentence
+from workflow.compare.tolerance import held_against
+from workflow.compare.verdicts import WORSE
+from workflow.history.lock import LOCK, contradictions
+from workflow.history.presets import STAGES
+from workflow.history.revisions import WORKSPACE, git, resolve
+from workflow.history.staleness import stale_stages
 from workflow.report.page import render
-from workflow.revisions import WORKSPACE, git, resolve
-from workflow.staleness import stale_stages
 from workflow.summary import EVALUATION
-from workflow.tables import FORMATS, sentence
-from workflow.tolerance import held_against
-from workflow.verdicts import WORSE
 
 #: Exit statuses: an untrue or a worse branch, and one that could not be judged.
 REFUSED, FAILED = 1, 2

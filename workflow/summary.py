@@ -8,8 +8,8 @@ from typing import Any
 
 from pipeline.errors import StageError
 from workflow.command import end
-from workflow.revisions import changed, resolve
-from workflow.tolerance import flatten, held_against
+from workflow.compare.tolerance import flatten, held_against
+from workflow.history.revisions import changed, resolve
 
 EVALUATION = Path("metrics/evaluation.json")
 PROCESSOR = Path("metrics/processor.json")

@@ -7,9 +7,9 @@ import pytest
 from clusters import isolated
 from conftest import Project
 
-SEEDS = isolated(sys.executable, "-m", "workflow.seeds")
-STALE_SEEDS = (sys.executable, "-c", "from workflow import seeds; print(seeds.stale())")
-AUDITS = isolated(sys.executable, "-m", "workflow.audit.many")
+SEEDS = isolated(sys.executable, "-m", "workflow.scale.seeds")
+STALE_SEEDS = (sys.executable, "-c", "from workflow.history import seeds; print(seeds.stale())")
+AUDITS = isolated(sys.executable, "-m", "workflow.scale.audits")
 
 pytestmark = [pytest.mark.whole, pytest.mark.usefixtures("one_ray")]
 

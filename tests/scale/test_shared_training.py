@@ -14,7 +14,7 @@ from clusters import PATIENCE, Namespace, isolated, namespaces_allowed
 from conftest import Project
 from numpy.typing import NDArray
 
-WORKERS = isolated(sys.executable, "-m", "workflow.workers")
+WORKERS = isolated(sys.executable, "-m", "workflow.scale.shared_training")
 ADDRESSES = ("127.0.0.1:2222", "127.0.0.1:2223")
 
 pytestmark = pytest.mark.usefixtures("one_ray")

@@ -13,7 +13,7 @@ from clusters import PATIENCE, PORT, Cluster, isolated, namespaces_allowed, wait
 from conftest import ROOT, Project
 from ruamel.yaml import YAML
 
-SWEEP = (sys.executable, "-m", "workflow.sweep")
+SWEEP = (sys.executable, "-m", "workflow.scale.sweep")
 ALONE = isolated(*SWEEP)
 SPEC: Mapping[str, Any] = {
     "objective": "validation_loss",
@@ -241,7 +241,7 @@ def test_a_driver_killed_and_started_again_resumes_the_sweep(
 #: Starts Ray as a sweep does, and has another driver knock with a token of its own.
 KNOCKS = """
 import os, subprocess, sys
-from workflow.cluster import connected
+from workflow.scale.cluster import connected
 with connected(1):
     import ray
     knock = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False)"

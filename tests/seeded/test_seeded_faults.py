@@ -106,26 +106,26 @@ FAULTS = {
     ),
     # what is said of two commits
     "the sign of a verdict is turned round": Fault(
-        "workflow/verdicts.py",
+        "workflow/compare/verdicts.py",
         "rises = difference.difference > 0",
         "rises = difference.difference < 0",
         "test_compare.py::test_the_verdict_and_its_exit_status",
     ),
     "the spread over seeds is left out": Fault(
-        "vae/comparison.py",
+        "workflow/compare/paired.py",
         "*(models * spread.deviation**2 for spread in spreads)",
         "*(0 * spread.deviation**2 for spread in spreads)",
         "test_comparison.py::test_the_spread_over_seeds_is_in_the_error_once_for_each_model",
     ),
     "the tolerance is ten times as wide": Fault(
-        "workflow/tolerance.py",
+        "workflow/compare/tolerance.py",
         "MULTIPLE = 3",
         "MULTIPLE = 30",
         "test_distances.py::test_a_small_multiple_of_what_was_measured_is_tolerated_and_nothing_else",
     ),
     **{
         f"the quick audit does not look at {look}": Fault(
-            "workflow/audit/quick.py",
+            "workflow/audit/checks.py",
             f'        "{look}": lambda: ',
             f'        "{look}": lambda: iter(()) or ',
             f"test_audit.py::test_tampering_is_found_without_training[{test}]",
@@ -153,14 +153,14 @@ FAULTS = {
         "test_surroundings.py::test_git_variables_of_a_hook_change_nothing_outside_an_audit",
     ),
     "a command obeys the user's settings of git": Fault(
-        "workflow/revisions.py",
+        "workflow/history/revisions.py",
         "for name, value in _HELD.items()",
         "for name, value in ()",
         "test_surroundings.py::test_settings_of_git_that_users_have_change_nothing",
     ),
     # what leaves the project
     "a pack is taken without its hashes": Fault(
-        "workflow/pack.py",
+        "workflow/release/pack.py",
         'if sha256_file(target) != facts["sha256"] or md5_file(target) != entry.name.removesuffix(".dir"):',
         "if False:",
         "test_release.py::test_a_pack_that_was_altered_is_refused_and_fills_nothing",
@@ -172,13 +172,13 @@ FAULTS = {
         "test_report.py::test_each_link_has_its_section_and_nothing_is_asked_of_a_network",
     ),
     "a sweep may be judged by the test split": Fault(
-        "workflow/sweep/spec.py",
+        "workflow/scale/spec.py",
         '    objective: Literal["validation_loss",',
         '    objective: Literal["test_loss", "validation_loss",',
         "test_sweep.py::test_a_bad_specification_is_refused_by_name",
     ),
     "the cluster asks for no token": Fault(
-        "workflow/cluster.py",
+        "workflow/scale/cluster.py",
         'os.environ["RAY_AUTH_MODE"] = "token"',
         'os.environ["RAY_AUTH_MODE"] = "disabled"',
         "scale/test_sweeps.py::test_ray_on_this_machine_lets_nobody_in_who_has_another_token",

@@ -19,22 +19,22 @@ from pipeline.errors import StageError
 from pipeline.files import atomic
 from vae.fashion_mnist import SHA256
 from workflow.audit.checkout import checkout
+from workflow.audit.checks import quick_findings, readable
 from workflow.audit.evidence import not_proved
 from workflow.audit.findings import CACHE, CHECKS, COMMIT, PACK, RERUN, WORKSPACE, Finding
 from workflow.audit.machine import machine, packages
 from workflow.audit.outcomes import Outcome, outcomes
 from workflow.audit.page import page
-from workflow.audit.provenance import FOLDER, cache_findings, recorded_outputs, records_of
-from workflow.audit.quick import quick_findings, readable
 from workflow.audit.recorded import Recorded
+from workflow.audit.records import FOLDER, cache_findings, recorded_outputs, records_of
 from workflow.audit.rerun import Run, rerun
 from workflow.audit.signing import signed, signer_of
 from workflow.audit.statement import serialised, statement
 from workflow.audit.verdict import Audit
 from workflow.command import end
-from workflow.lock import LOCK
-from workflow.pack import cache_folder, held_bytes, held_outputs, read_pack
-from workflow.revisions import Revision, resolve
+from workflow.history.lock import LOCK
+from workflow.history.revisions import Revision, resolve
+from workflow.release.pack import cache_folder, held_bytes, held_outputs, read_pack
 
 #: Exit status of a commit that could not be audited.
 FAILED = 2

@@ -11,9 +11,9 @@ from pathlib import Path
 from pipeline.environment import LOCK_FILE, NUMERIC_FILE, read_numeric, running_python
 from pipeline.errors import StageError
 from workflow.audit.machine import kernel_flags
-from workflow.lock import LOCK, outputs
-from workflow.revisions import Revision
-from workflow.working_copy import write_files, write_settings
+from workflow.history.lock import LOCK, outputs
+from workflow.history.revisions import Revision
+from workflow.history.working_copy import write_files, write_settings
 
 #: Files that say which environment a commit runs in.
 _ENVIRONMENT = (LOCK_FILE, Path("requirements/build.txt"))

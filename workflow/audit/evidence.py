@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from pipeline.errors import StageError
-from workflow import seeds
 from workflow.audit.findings import Finding
-from workflow.lock import outputs
-from workflow.revisions import Revision
+from workflow.history import seeds
+from workflow.history.lock import outputs
+from workflow.history.revisions import Revision
 
 #: The command that runs the numbers of a file anew, by pattern, the first that fits; empty where they are the times and
 #: the memory of one machine.
@@ -15,7 +15,7 @@ _COMMANDS = {
     "metrics/seeds.json": "make audit SEED=N",
     "presets/*.json": "make audit PRESET={stem}",
     "sweeps/*.json": "make sweep SPEC=sweeps/{stem}.yaml",
-    "workflow/tolerance.json": "make portability",
+    "workflow/compare/tolerance.json": "make portability",
     "bench/portability.json": "make portability",
     "bench/faults.json": "make faults",
     "bench/results.json": "make bench",

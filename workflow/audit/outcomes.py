@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.files import files_of
-from workflow.lock import DATA, outputs
-from workflow.pack import is_proven, objects, place
-from workflow.revisions import Revision
-from workflow.tolerance import held_against
+from workflow.compare.tolerance import held_against
+from workflow.history.lock import DATA, outputs
+from workflow.history.revisions import Revision
+from workflow.release.pack import is_proven, objects, place
 
 IDENTICAL, WITHIN, DIFFERS = "identical", "within tolerance", "differs"
 

@@ -8,26 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StageError
-from workflow import seeds
 from workflow.audit.checkout import Checkout
 from workflow.audit.outcomes import DIFFERS, IDENTICAL, WITHIN, Outcome
-from workflow.presets import FOLDER
-from workflow.revisions import Revision
-from workflow.tolerance import held_against
+from workflow.compare.tolerance import held_against
+from workflow.history import seeds
+from workflow.history.presets import FOLDER
+from workflow.history.revisions import Revision
 
 #: The commit's own code that puts the parameters of the run in place, or says why its record is not of that code.
 _PUT = {
     "preset": """
 import sys
 from pathlib import Path
-from workflow.presets import stale_presets, write_params
+from workflow.history.presets import stale_presets, write_params
 sys.exit(stale_presets().get(sys.argv[1]) or write_params(sys.argv[1], Path("params.yaml")))
 """,
     "seed": """
 import sys
 from pathlib import Path
 from ruamel.yaml import YAML
-from workflow.seeds import PATH, stale
+from workflow.history.seeds import PATH, stale
 if stale():
     sys.exit(f"{PATH} is of other code, parameters or versions")
 params = YAML().load(Path("params.yaml"))

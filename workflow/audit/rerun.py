@@ -16,7 +16,7 @@ from pipeline.files import write_json
 from workflow.audit.checkout import Checkout, other_environment, remove_results, stated_python
 from workflow.audit.machine import described
 from workflow.audit.recorded import Recorded
-from workflow.revisions import Revision
+from workflow.history.revisions import Revision
 
 #: Line with which `fetch` names the source that served.
 _SERVES = re.compile(r"^(?P<source>.+): serves$", re.MULTILINE)

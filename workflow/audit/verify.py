@@ -17,9 +17,9 @@ from pipeline.errors import StageError
 from workflow.audit.signing import verified
 from workflow.audit.statement import PREDICATE
 from workflow.command import end
-from workflow.lock import DATA, outputs
-from workflow.pack import cache_folder, objects, place
-from workflow.revisions import Revision, resolve
+from workflow.history.lock import DATA, outputs
+from workflow.history.revisions import Revision, resolve
+from workflow.release.pack import cache_folder, objects, place
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pipeline.files import atomic
 from workflow.command import end
+from workflow.history.revisions import WORKSPACE, resolve
 from workflow.report.page import render
-from workflow.revisions import WORKSPACE, resolve
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -11,14 +11,14 @@ import itables
 
 from pipeline.errors import StageError
 from vae.plots import CLASS_COLOURS
-from workflow.compare import compare
-from workflow.report import tables
+from workflow.compare.comparison import compare
+from workflow.compare.formats import name_of, nats, sentence, signed
+from workflow.history.revisions import Revision
+from workflow.report import numbers
 from workflow.report.charts import chart_library, curves
 from workflow.report.pictures import figure, sprite
 from workflow.report.sides import origin, provenance, why_missing
 from workflow.report.sweeps import sweeps
-from workflow.revisions import Revision
-from workflow.tables import name_of, nats, sentence, signed
 from workflow.templates import pages_in
 
 _FOLDER = Path(__file__).parent
@@ -52,7 +52,7 @@ def render(head: Revision, base: Revision | None) -> str:
     for side in sides:
         side.require("metrics/evaluation.json")
     environment = pages_in(_FOLDER)
-    environment.filters |= {"shown": tables.shown, "nats": nats, "signed": signed, "name_of": name_of}
+    environment.filters |= {"shown": numbers.shown, "nats": nats, "signed": signed, "name_of": name_of}
     comparison, refusal = _comparison(sides)
     explorers, images = _explorers(sides)
     return environment.get_template("page.html.jinja").render(
@@ -60,15 +60,15 @@ def render(head: Revision, base: Revision | None) -> str:
         comparison=comparison,
         sentence=sentence(comparison) if comparison else "",
         refusal=refusal,
-        headlines=tables.headlines(sides),
+        headlines=numbers.headlines(sides),
         explorers=explorers,
         images=images,
         colours=CLASS_COLOURS,
         chart=_chart(sides),
         sweeps=sweeps(head),
         figures=[{"words": words, "pictures": _pictures(name, sides)} for name, words in _FIGURES.items()],
-        classes=tables.classes(sides),
-        params=tables.params(sides),
+        classes=numbers.classes(sides),
+        params=numbers.params(sides),
         provenance=[provenance(side) for side in sides],
         **_libraries(),
     )

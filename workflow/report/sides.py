@@ -6,8 +6,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.provenance import digest_of
-from workflow.lock import LOCK, PARAMS, contradictions, outputs
-from workflow.revisions import Revision, git
+from workflow.history.lock import LOCK, PARAMS, contradictions, outputs
+from workflow.history.revisions import Revision, git
 
 _GRAPH = "dvc.yaml"
 _PROVENANCE = "metrics/provenance"

@@ -9,9 +9,9 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from workflow.history.revisions import Revision
+from workflow.history.sweeps import SHOWN, counted, ranked, shown_values
 from workflow.report.charts import styled
-from workflow.revisions import Revision
-from workflow.sweep.results import SHOWN, counted, ranked, shown_values
 
 #: Ratio of the largest to the smallest value from which a parameter is drawn by its logarithm.
 _DECADES = 20

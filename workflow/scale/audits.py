@@ -11,9 +11,9 @@ from tabulate import tabulate
 from pipeline.errors import StageError
 from pipeline.params.whole import load_params
 from pipeline.progress import progress
-from workflow.cluster import connected, environment
 from workflow.command import end
-from workflow.revisions import resolve
+from workflow.history.revisions import resolve
+from workflow.scale.cluster import connected, environment
 
 #: What the exit status of an audit says, the worst of several first.
 _VERDICTS = {1: "differs", 2: "could not be audited", 0: "identical, or within tolerance"}

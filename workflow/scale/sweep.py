@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.files import write_json
-from workflow.cluster import prepare
 from workflow.command import end
-from workflow.sweep.engine import FAILED, Ended, Plan, head_commit, run
-from workflow.sweep.results import content, ranked, table
-from workflow.sweep.spec import Spec, read_spec, trial_defaults, with_values
+from workflow.history.sweeps import FAILED, ranked
+from workflow.scale.cluster import prepare
+from workflow.scale.engine import Ended, Plan, head_commit, run
+from workflow.scale.record import content, table
+from workflow.scale.spec import Spec, read_spec, trial_defaults, with_values
 
 #: The stage that trials run up to: it sees training and validation images only.
 TARGET = "train"
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         StageError: If it was refused.
     """
-    parser = argparse.ArgumentParser(prog="python -m workflow.sweep", allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="python -m workflow.scale.sweep", allow_abbrev=False)
     parser.add_argument("spec", metavar="SPEC", type=Path)
     path = parser.parse_args(arguments).spec
     prepare()
@@ -49,13 +50,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _importance(spec: Spec, trials: Sequence[Ended]) -> dict[str, float]:
-    from workflow.sweep.search import importance
+    from workflow.scale.search import importance
 
     return importance(spec, trials)
 
 
 def _plan(path: Path, spec: Spec, commit: str) -> Plan:
-    from workflow.sweep.search import scheduler, searcher
+    from workflow.scale.search import scheduler, searcher
 
     fixed = {**trial_defaults(spec), **spec.fixed}
     epochs = with_values(fixed)["train"]["epochs"]

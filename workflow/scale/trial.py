@@ -14,8 +14,8 @@ from ray import tune
 
 from pipeline.errors import StageError
 from pipeline.files import significant
-from workflow.sweep.copy import WorkingCopy, failure, history_so_far, stop
-from workflow.sweep.spec import OBJECTIVES
+from workflow.scale.copy import WorkingCopy, failure, history_so_far, stop
+from workflow.scale.spec import OBJECTIVES
 
 #: Seconds between two looks at the history of a training.
 _PAUSE = 0.1

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from workflow.distances import distances
+from workflow.compare.distances import distances
 
 #: What `make portability` measured: largest difference by file and quantity.
 MEASURED = Path(__file__).with_name("tolerance.json")

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from vae.comparison import paired_difference
 from vae.fashion_mnist import CLASS_NAMES
 from vae.statistics import GRID_NATS, mean_and_error
-from workflow.changes import values
-from workflow.lock import PARAMS
-from workflow.per_image import PER_IMAGE, SPLITS, figures_in, of_split
-from workflow.revisions import Revision
+from workflow.compare.changes import values
+from workflow.compare.paired import paired_difference
+from workflow.history.lock import PARAMS
+from workflow.history.per_image import PER_IMAGE, SPLITS, figures_in, of_split
+from workflow.history.revisions import Revision
 
 #: Figures of the head of the page: metrics file, name with a place for the split, what it is, unit.
 _HEADLINES = (

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StageError
-from workflow.cluster import connected, reason
-from workflow.revisions import git
+from workflow.history.revisions import git
+from workflow.history.sweeps import COMPLETED, FAILED, PRUNED, UNFIT
+from workflow.scale.cluster import connected, reason
 
 #: What Ray Tune keeps of unfinished sweeps.
 STATE = Path("state/sweeps")
@@ -19,9 +20,6 @@ STATE = Path("state/sweeps")
 #: How often Ray Tune takes up a trial again that was lost with its node or failed; and how often the whole sweep is,
 #: for those that were lost for all that.
 _FAILURES, _ROUNDS = 3, 3
-
-#: How a trial ended.
-COMPLETED, PRUNED, UNFIT, FAILED = "completed", "pruned", "unfit", "failed"
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class Plan:
     Attributes:
         command: Of the user, which what is said begins with.
         key: Name of the folder of its unfinished work: the same key is the same work.
-        job: Configuration of every trial, as `workflow.sweep.trial.Job` has it.
+        job: Configuration of every trial, as `workflow.scale.trial.Job` has it.
         values: What every trial changes in `params.yaml`, by key.
         threads: Cores of a trial.
         trials: How many; None for as many as fit into the hours.
@@ -127,8 +125,8 @@ def _run(plan: Plan) -> list[Ended]:
     os.environ["TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S"] = "0"
     from ray import tune
 
-    from workflow.sweep.shown import Shown
-    from workflow.sweep.trial import Trial
+    from workflow.scale.shown import Shown
+    from workflow.scale.trial import Trial
 
     path = STATE.resolve() / plan.key
     trainable = tune.with_resources(Trial, {"cpu": plan.threads})

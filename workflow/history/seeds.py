@@ -1,9 +1,7 @@
-"""`make seeds N=5`: runs the present parameters with N seeds of training, and records what each of them found."""
+"""The record of runs with several seeds of training, `metrics/seeds.json`, from which spreads are computed."""
 
-import argparse
 import json
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,14 +10,10 @@ from ruamel.yaml import YAML
 
 from pipeline.code import Reader, read_file
 from pipeline.errors import StageError
-from pipeline.files import write_metrics
 from pipeline.params.section import PARAMS_FILE, Section
-from pipeline.params.whole import load_params
-from workflow.command import end
-from workflow.lock import WEIGHTS, contradictions, outputs
-from workflow.presets import STAGES, run_digest
-from workflow.revisions import Revision, experiments, resolve
-from workflow.sweep.engine import COMPLETED, Plan, forget, head_commit, run
+from workflow.history.lock import WEIGHTS, outputs
+from workflow.history.presets import STAGES, run_digest
+from workflow.history.revisions import Revision
 
 PATH = Path("metrics/seeds.json")
 
@@ -57,40 +51,6 @@ class Record(Section):
 
     digest: str
     runs: Annotated[tuple[Run, ...], Field(min_length=2)]
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Runs an experiment for each further seed, by Ray, and writes `metrics/seeds.json`. The first is the commit's own.
-
-    An experiment bears the digest of what it runs in its name: one that is there already is not run again.
-
-    Returns:
-        Exit status: 0.
-
-    Raises:
-        StageError: If it was refused, or a run failed.
-    """
-    parser = argparse.ArgumentParser(prog="python -m workflow.seeds")
-    parser.add_argument("count", metavar="N")
-    count = parser.parse_args(arguments).count
-    if not count.isdecimal() or int(count) < 2:
-        raise StageError(f"N = {count!r}: it should be a number of seeds, 2 or more")
-    params = load_params()
-    if params.train.workers > 1:
-        raise StageError(f"train.workers = {params.train.workers}: expected 1, as each seed is trained by itself")
-    own = resolve("HEAD")
-    if untrue := contradictions(own):
-        raise StageError(f"the results of HEAD are not its own ({untrue[0]}): `dvc repro`, and commit them first")
-    others = range(params.train.seed + 1, params.train.seed + int(count))
-    digest = seeds_digest()
-    name = f"seed-{{seed}}-{digest[:8]}"
-    missing = [seed for seed in others if name.format(seed=seed) not in experiments()]
-    if missing:
-        _run(missing, name, f"seeds-{digest[:8]}-{others[0]}-{others[-1]}", params.threads.intra_op)
-    runs = [run_of(revision) for revision in (own, *(resolve(name.format(seed=seed)) for seed in others))]
-    write_metrics(PATH, {"digest": digest, "runs": runs})
-    print(f"seeds: wrote {PATH}; commit it with dvc.lock and metrics/. The runs: dvc exp show --only-changed")
-    return 0
 
 
 def seeds_digest(read: Reader = read_file) -> str:
@@ -156,35 +116,3 @@ def _compared(metrics: Mapping[str, Any]) -> dict[str, Any]:
         elif f"{name}_se" in metrics or name in _WITHOUT_ERROR:
             found[name] = value
     return found
-
-
-def _run(seeds: Sequence[int], name: str, key: str, threads: int) -> None:
-    """Runs seeds as experiments of that name, as many at once as there are cores for.
-
-    Raises:
-        StageError: If one fails, with its reason.
-    """
-    print(f"seeds: runs {', '.join(map(str, seeds))}", flush=True)
-    ended = run(
-        Plan(
-            command="seeds",
-            key=key,
-            job={"project": str(Path().resolve()), "commit": head_commit(), "targets": list(TARGETS), "name": name},
-            values={},
-            threads=threads,
-            trials=len(seeds),
-            hours=None,
-            objective="validation_loss",
-            grid={"train.seed": seeds},
-        )
-    )
-    forget(key)
-    for trial in ended.trials:
-        if trial.verdict != COMPLETED:
-            raise StageError(
-                f"the run of seed {trial.values['train.seed']} {trial.verdict}: {trial.error}; `make seeds` tries again"
-            )
-
-
-if __name__ == "__main__":
-    end("seeds", lambda: main(sys.argv[1:]))

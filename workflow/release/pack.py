@@ -19,9 +19,9 @@ from typing import IO, Any
 from pipeline.errors import StageError
 from pipeline.files import sha256_file
 from pipeline.progress import progress
-from workflow.lock import DATA, outputs, stages_of
-from workflow.revisions import Revision
-from workflow.working_copy import cache_of
+from workflow.history.lock import DATA, outputs, stages_of
+from workflow.history.revisions import Revision
+from workflow.history.working_copy import cache_of
 
 MANIFEST = "manifest.json"
 

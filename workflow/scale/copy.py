@@ -24,9 +24,9 @@ from pipeline.errors import StageError
 from pipeline.files import atomic
 from pipeline.params.section import PARAMS_FILE
 from pipeline.stage import RESTORE
-from workflow.cluster import environment
-from workflow.revisions import git
-from workflow.working_copy import cache_of, write_settings
+from workflow.history.revisions import git
+from workflow.history.working_copy import cache_of, write_settings
+from workflow.scale.cluster import environment
 
 #: Where working copies lie, on the disk of the node that works in them.
 PLACE = Path(gettempdir()) / f"fashion-vae-sweep-{os.getuid()}"

@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from workflow.lock import DATA, PARAMS, outputs
-from workflow.revisions import Revision
-from workflow.tolerance import flatten
+from workflow.compare.tolerance import flatten
+from workflow.history.lock import DATA, PARAMS, outputs
+from workflow.history.revisions import Revision
 
 #: What results follow from beside parameters and data.
 CODE = ("dvc.yaml", "numeric.txt", "stages", "vae", "pipeline")

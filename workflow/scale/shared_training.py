@@ -12,10 +12,10 @@ from typing import Any
 from pipeline.errors import StageError
 from pipeline.params.whole import Params, load_params
 from pipeline.progress import progress
-from workflow.cluster import connected, prepare, reason
 from workflow.command import end
-from workflow.sweep.copy import WorkingCopy, failure, history_so_far, stop
-from workflow.sweep.engine import head_commit
+from workflow.scale.cluster import connected, prepare, reason
+from workflow.scale.copy import WorkingCopy, failure, history_so_far, stop
+from workflow.scale.engine import head_commit
 
 #: The stage that workers share.
 TARGET = "train"

@@ -8,10 +8,10 @@ from typing import Any
 
 from pipeline.code import code_digests
 from workflow.audit.findings import CACHE, Finding
-from workflow.lock import DATA, PARAMS, stages_of
-from workflow.pack import held_outputs, is_proven, md5_file, objects
-from workflow.pack import place as place_in
-from workflow.revisions import Revision
+from workflow.history.lock import DATA, PARAMS, stages_of
+from workflow.history.revisions import Revision
+from workflow.release.pack import held_outputs, is_proven, md5_file, objects
+from workflow.release.pack import place as place_in
 
 FOLDER = "metrics/provenance"
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from pipeline.errors import StageError
 from pipeline.files import atomic, sha256_file
-from workflow import seeds
 from workflow.command import end
-from workflow.lock import contradictions
-from workflow.pack import write_pack
-from workflow.presets import stale_presets
-from workflow.revisions import changed, git, resolve
-from workflow.staleness import stale_stages
+from workflow.history import seeds
+from workflow.history.lock import contradictions
+from workflow.history.presets import stale_presets
+from workflow.history.revisions import changed, git, resolve
+from workflow.history.staleness import stale_stages
+from workflow.release.pack import write_pack
 
 FOLDER = Path("releases")
 

@@ -14,7 +14,7 @@ from pipeline.files import write_json
 from pipeline.params.section import PARAMS_FILE
 from pipeline.params.whole import Params, load_params
 from pipeline.provenance import digest_of
-from workflow.revisions import resolve
+from workflow.history.revisions import resolve
 
 FOLDER = Path("presets")
 METRICS = Path("metrics")

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import binom, t, ttest_rel
 
-from vae.comparison import LEVEL, POWER, Difference, Spread, paired_difference
+from workflow.compare.paired import LEVEL, POWER, Difference, Spread, paired_difference
 
 SIMULATIONS = 4000
 IMAGES = 200

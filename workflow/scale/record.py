@@ -5,11 +5,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from workflow.sweep.engine import COMPLETED, Ended
-from workflow.sweep.spec import Spec
-
-#: Trials that a table shows.
-SHOWN = 10
+from workflow.history.sweeps import SHOWN, counted, ranked, shown_values
+from workflow.scale.engine import Ended
+from workflow.scale.spec import Spec
 
 
 def content(
@@ -42,12 +40,6 @@ def content(
     }
 
 
-def ranked(trials: Sequence[Mapping[str, Any]], objective: str) -> list[Mapping[str, Any]]:
-    """The completed trials of a record, the best first."""
-    completed = [trial for trial in trials if trial["verdict"] == COMPLETED]
-    return sorted(completed, key=lambda trial: float(trial["history"][-1][objective]))
-
-
 def table(record: Mapping[str, Any]) -> str:
     """The best trials as text."""
     best = ranked(record["trials"], record["objective"])
@@ -57,16 +49,3 @@ def table(record: Mapping[str, Any]) -> str:
     ]
     head = ["experiment", record["objective"].replace("_", " "), *record["parameters"]]
     return f"{tabulate(rows, head)}\n\n{counted(record['trials'])}"
-
-
-def counted(trials: Sequence[Mapping[str, Any]]) -> str:
-    """How many trials ended in which way, as text."""
-    verdicts = [trial["verdict"] for trial in trials]
-    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts))
-    return f"{len(verdicts)} trials: {counts}"
-
-
-def shown_values(record: Mapping[str, Any], trial: Mapping[str, Any]) -> list[str]:
-    """Values of a trial as text, in the order of the record's parameters."""
-    values = [trial["values"][key] for key in record["parameters"]]
-    return [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]

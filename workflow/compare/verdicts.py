@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import StageError
-from vae.comparison import Difference, Spread, paired_difference
 from vae.statistics import GRID_NATS, TARGETS, losses_of
-from workflow.lock import WEIGHTS, outputs
-from workflow.per_image import PER_IMAGE, SPLITS, Figures, figures_in, of_split
-from workflow.revisions import Revision
-from workflow.seeds import PATH as SEEDS
-from workflow.seeds import Run, record_in, seeds_digest
+from workflow.compare.paired import Difference, Spread, paired_difference
+from workflow.history.lock import WEIGHTS, outputs
+from workflow.history.per_image import PER_IMAGE, SPLITS, Figures, figures_in, of_split
+from workflow.history.revisions import Revision
+from workflow.history.seeds import PATH as SEEDS
+from workflow.history.seeds import Run, record_in, seeds_digest
 
 #: The loss that the verdict on the whole is about, chosen before any is looked at: one question, one chance of error.
 PRIMARY = ("binarised", "nll_nats")

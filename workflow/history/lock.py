@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from pipeline.code import CODE_FILE, Reader, code_digests
-from workflow.revisions import Revision
+from workflow.history.revisions import Revision
 
 LOCK = "dvc.lock"
 PARAMS = "params.yaml"

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from pipeline.code import read_file
 from pipeline.errors import StageError
-from workflow.lock import DATA, LOCK, PARAMS, of_other_code
+from workflow.history.lock import DATA, LOCK, PARAMS, of_other_code
 
 
 def stale_stages(folder: Path = Path()) -> list[str]:

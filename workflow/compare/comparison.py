@@ -1,25 +1,14 @@
-"""`make compare BASE=main HEAD=workspace`: is one revision's model better than another's, and what was changed.
+"""What the results of two revisions say. Needs neither data nor weights: the losses of each image are in git."""
 
-Needs neither data, weights nor TensorFlow: the losses of each image are in git.
-"""
-
-import argparse
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import StageError
-from vae.comparison import LEVEL, POWER
-from workflow.changes import changes, values
-from workflow.command import end
-from workflow.lock import contradictions
-from workflow.revisions import WORKSPACE, Revision, resolve
-from workflow.tables import FORMATS
-from workflow.verdicts import PRIMARY, WORSE, fitting_seeds, verdicts
-
-#: Exit statuses.
-IS_WORSE, FAILED = 1, 2
+from workflow.compare.changes import changes, values
+from workflow.compare.paired import LEVEL, POWER
+from workflow.compare.verdicts import PRIMARY, fitting_seeds, verdicts
+from workflow.history.lock import contradictions
+from workflow.history.revisions import Revision
 
 
 @dataclass(frozen=True)
@@ -32,9 +21,9 @@ class Comparison:
         basis: "parameters" if the error has the spread over seeds in it, else "weights".
         basis_reason: What the verdict is about, in words.
         notes: Sentences on what a reader has to know to believe it.
-        verdicts: Rows of `workflow.verdicts.verdicts`.
-        changes: As `workflow.changes.changes` returns them.
-        values: As `workflow.changes.values` returns them.
+        verdicts: Rows of `workflow.compare.verdicts.verdicts`.
+        changes: As `workflow.compare.changes.changes` returns them.
+        values: As `workflow.compare.changes.values` returns them.
     """
 
     base: Revision
@@ -67,29 +56,6 @@ class Comparison:
             "changes": dict(self.changes),
             "values": list(self.values),
         }
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Prints the comparison.
-
-    Returns:
-        0; with `--fail-if-worse` 1 if the NLL of binarised validation images is worse.
-
-    Raises:
-        StageError: If the two cannot be compared or, with `--fail-if-worse`, if the results of one are not its own.
-    """
-    parser = argparse.ArgumentParser(prog="python -m workflow.compare", allow_abbrev=False)
-    parser.add_argument("base", metavar="BASE", help="commit, branch, tag, DVC experiment or workspace")
-    parser.add_argument("head", metavar="HEAD", nargs="?", default=WORKSPACE, help="likewise; workspace if left out")
-    parser.add_argument("--format", choices=FORMATS, default="text")
-    parser.add_argument("--fail-if-worse", action="store_true", help="exit with 1 if HEAD is worse")
-    options = parser.parse_args(arguments)
-    base, head = resolve(options.base), resolve(options.head)
-    comparison = compare(base, head)
-    print(FORMATS[options.format](comparison.as_dict()))
-    if options.fail_if_worse:
-        _refuse_untrue(base, head)
-    return IS_WORSE if options.fail_if_worse and comparison.primary["verdict"] == WORSE else 0
 
 
 def compare(base: Revision, head: Revision) -> Comparison:
@@ -126,17 +92,3 @@ def _notes(base: Revision, head: Revision) -> Iterator[str]:
             f"The NLL is a bound that more draws tighten, and it is of {draws[0]:.0f} draws before and {draws[1]:.0f} "
             f"after: with one count for both (evaluate.importance_samples) the difference would be that of the models"
         )
-
-
-def _refuse_untrue(*revisions: Revision) -> None:
-    for revision in revisions:
-        untrue = contradictions(revision)
-        if untrue:
-            raise StageError(
-                f"the results of {revision.label} are not its own, so nothing can be passed or failed by them: "
-                f"{'; '.join(untrue)}; run `dvc repro` there and commit dvc.lock and metrics/"
-            )
-
-
-if __name__ == "__main__":
-    end("compare", lambda: main(sys.argv[1:]), refused=FAILED)

@@ -10,8 +10,9 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from workflow.sweep.engine import COMPLETED, Ended
-from workflow.sweep.spec import Domain, Sampler, Spec
+from workflow.history.sweeps import COMPLETED
+from workflow.scale.engine import Ended
+from workflow.scale.spec import Domain, Sampler, Spec
 
 #: Completed trials of different values from which an importance is told.
 _FEWEST = 8

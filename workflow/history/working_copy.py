@@ -11,7 +11,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from pipeline.errors import StageError
-from workflow.revisions import Revision, files
+from workflow.history.revisions import Revision, files
 
 
 @contextmanager

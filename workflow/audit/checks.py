@@ -18,11 +18,11 @@ from vae.statistics import NATS_PER_BIT_PER_DIM, TARGETS, losses_of, mean_and_er
 from workflow.audit.checkout import UNTRACKED
 from workflow.audit.evidence import seed_findings
 from workflow.audit.findings import COMMIT, WORKSPACE, Finding
-from workflow.audit.provenance import provenance_findings
-from workflow.lock import LOCK, contradictions, stages_of
-from workflow.per_image import PER_IMAGE, SPLITS, figures_in, of_split
-from workflow.revisions import Revision
-from workflow.staleness import stale_stages
+from workflow.audit.records import provenance_findings
+from workflow.history.lock import LOCK, contradictions, stages_of
+from workflow.history.per_image import PER_IMAGE, SPLITS, figures_in, of_split
+from workflow.history.revisions import Revision
+from workflow.history.staleness import stale_stages
 
 GRAPH = "dvc.yaml"
 

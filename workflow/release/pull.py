@@ -13,8 +13,8 @@ from typing import IO
 
 from pipeline.errors import StageError
 from workflow.command import end
-from workflow.pack import Manifest, cache_folder, held_bytes, held_outputs, place, read_pack
-from workflow.revisions import WORKSPACE, resolve
+from workflow.history.revisions import WORKSPACE, resolve
+from workflow.release.pack import Manifest, cache_folder, held_bytes, held_outputs, place, read_pack
 
 _TIMEOUT_SECONDS = 30
 

@@ -1,0 +1,1 @@
+"""Packs of what DVC holds: made, tagged, pulled."""

@@ -1,0 +1,82 @@
+"""`make seeds N=5`: runs the present parameters with N seeds of training, and records what each of them found."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.errors import StageError
+from pipeline.files import write_metrics
+from pipeline.params.whole import load_params
+from workflow.command import end
+from workflow.history.lock import contradictions
+from workflow.history.revisions import experiments, resolve
+from workflow.history.seeds import PATH, TARGETS, run_of, seeds_digest
+from workflow.history.sweeps import COMPLETED
+from workflow.scale.engine import Plan, forget, head_commit, run
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs an experiment for each further seed, by Ray, and writes `metrics/seeds.json`. The first is the commit's own.
+
+    An experiment bears the digest of what it runs in its name: one that is there already is not run again.
+
+    Returns:
+        Exit status: 0.
+
+    Raises:
+        StageError: If it was refused, or a run failed.
+    """
+    parser = argparse.ArgumentParser(prog="python -m workflow.scale.seeds")
+    parser.add_argument("count", metavar="N")
+    count = parser.parse_args(arguments).count
+    if not count.isdecimal() or int(count) < 2:
+        raise StageError(f"N = {count!r}: it should be a number of seeds, 2 or more")
+    params = load_params()
+    if params.train.workers > 1:
+        raise StageError(f"train.workers = {params.train.workers}: expected 1, as each seed is trained by itself")
+    own = resolve("HEAD")
+    if untrue := contradictions(own):
+        raise StageError(f"the results of HEAD are not its own ({untrue[0]}): `dvc repro`, and commit them first")
+    others = range(params.train.seed + 1, params.train.seed + int(count))
+    digest = seeds_digest()
+    name = f"seed-{{seed}}-{digest[:8]}"
+    missing = [seed for seed in others if name.format(seed=seed) not in experiments()]
+    if missing:
+        _run(missing, name, f"seeds-{digest[:8]}-{others[0]}-{others[-1]}", params.threads.intra_op)
+    runs = [run_of(revision) for revision in (own, *(resolve(name.format(seed=seed)) for seed in others))]
+    write_metrics(PATH, {"digest": digest, "runs": runs})
+    print(f"seeds: wrote {PATH}; commit it with dvc.lock and metrics/. The runs: dvc exp show --only-changed")
+    return 0
+
+
+def _run(seeds: Sequence[int], name: str, key: str, threads: int) -> None:
+    """Runs seeds as experiments of that name, as many at once as there are cores for.
+
+    Raises:
+        StageError: If one fails, with its reason.
+    """
+    print(f"seeds: runs {', '.join(map(str, seeds))}", flush=True)
+    ended = run(
+        Plan(
+            command="seeds",
+            key=key,
+            job={"project": str(Path().resolve()), "commit": head_commit(), "targets": list(TARGETS), "name": name},
+            values={},
+            threads=threads,
+            trials=len(seeds),
+            hours=None,
+            objective="validation_loss",
+            grid={"train.seed": seeds},
+        )
+    )
+    forget(key)
+    for trial in ended.trials:
+        if trial.verdict != COMPLETED:
+            raise StageError(
+                f"the run of seed {trial.values['train.seed']} {trial.verdict}: {trial.error}; `make seeds` tries again"
+            )
+
+
+if __name__ == "__main__":
+    end("seeds", lambda: main(sys.argv[1:]))
