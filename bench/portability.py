@@ -2,7 +2,7 @@
 
 Needs the results of `make` in this clone; each variation but `processor` takes as long as they did. What then differs,
 and by how much, is written down by file and quantity, beside what was measured of other variations, on this machine or
-another: `workflow/compare/tolerance.py` tolerates a multiple of the largest between classes of processors.
+another: `workflow/compare/tolerance.py` tolerates a multiple of the largest of each unit between classes of processors.
 """
 
 import argparse
@@ -21,13 +21,13 @@ from tabulate import tabulate
 
 from bench.kernels import kernel_table
 from pipeline.errors import StageError
-from pipeline.files import atomic, files_of, significant, write_json
+from pipeline.files import atomic, files_of, write_json
 from pipeline.params.section import PARAMS_FILE
 from pipeline.processor import KERNELS, instruction_set, processor_name
 from workflow.command import end
 from workflow.compare.changes import changes
 from workflow.compare.distances import distances
-from workflow.compare.tolerance import MEASURED, states_origin
+from workflow.compare.tolerance import MEASURED, largest, states_origin
 from workflow.history.lock import outputs
 from workflow.history.revisions import WORKSPACE, Revision, resolve
 from workflow.history.working_copy import working_copy
@@ -202,14 +202,9 @@ def _kept() -> list[dict[str, Any]]:
 
 
 def _write(measured: Sequence[Mapping[str, Any]], operations: Mapping[str, str] | None) -> None:
-    """Writes the page, and what `workflow/compare/tolerance.py` reads: the largest distance by file and quantity."""
-    largest: dict[str, dict[str, float]] = {}
-    for found in measured:
-        for path, quantities in found["distances"].items():
-            of_file = largest.setdefault(path, {})
-            for name, distance in quantities.items():
-                of_file[name] = max(of_file.get(name, 0.0), float(significant(distance)))
-    write_json(MEASURED, {"variations": [found["variation"] for found in measured], "largest": largest})
+    """Writes the page, and what `workflow/compare/tolerance.py` reads: the largest distance by unit."""
+    found = largest(of["distances"] for of in measured)
+    write_json(MEASURED, {"variations": [of["variation"] for of in measured], "largest": found})
     with atomic(PAGE) as partial:
         partial.write_text(_page(measured, operations), encoding="utf-8")
 

@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from PIL import Image
 
 from workflow.compare import tolerance
-from workflow.compare.distances import distances
+from workflow.compare.distances import distances, sizes
 
 
 def as_json(content: object) -> bytes:
@@ -29,6 +29,8 @@ def as_npz(**arrays: np.ndarray) -> bytes:
 def test_figures_of_one_name_are_one_quantity_and_the_largest_difference_counts() -> None:
     ours = {"test": {"nll_nats": 225.0, "units": [28, 30]}, "validation": {"nll_nats": 224.0}, "class": "x"}
     theirs = {"test": {"nll_nats": 225.25, "units": [28, 35]}, "validation": {"nll_nats": 223.0}, "class": "x"}
+    floors = [as_json({"floor_nats": {"train": 1.0, "validation": value}}) for value in (2.0, 2.5)]
+    assert distances("metrics/train.json", *floors) == {"floor_nats": 0.5}
     found = distances("metrics/evaluation.json", as_json(ours), as_json(theirs))
     assert found == {"nll_nats": 1.0, "units": 5.0, "class": 0.0}
 
@@ -135,31 +137,111 @@ def test_the_class_of_processor_in_a_text_is_no_difference() -> None:
     assert distances("x.md", ours, ours.replace(b"avx2", b"avx512_core_bf16")) == {"words": 0.0}
 
 
+def test_onnx_weights_are_compared_in_the_order_of_their_use_whatever_their_names() -> None:
+    """`vae/interchange.py` names constants by the hash of their values and sorts them: rounding changes the order."""
+
+    def network(first: str, second: str, shift: float, rank: int) -> bytes:
+        constants = {
+            first: np.zeros(2, np.float32),
+            second: np.full(2, 5 + shift, np.float32),
+            "shape": np.array([rank]),
+        }
+        nodes = [helper.make_node("Add", ["x", first], ["y"]), helper.make_node("Mul", ["y", second], ["z"])]
+        nodes.append(helper.make_node("Reshape", ["z", "shape"], ["out"]))
+        result = helper.make_tensor_value_info("out", 1, [2])
+        kept = [numpy_helper.from_array(constants[name], name) for name in sorted(constants)]
+        content: bytes = helper.make_model(helper.make_graph(nodes, "g", [], [result], kept)).SerializeToString()
+        return content
+
+    found = distances("x.onnx", network("a", "b", 0.0, 2), network("b", "a", 0.5, 2))
+    assert found == {"weights": pytest.approx(0.5 / math.sqrt(2)), "shapes": 0.0}
+    assert distances("x.onnx", network("a", "b", 0.0, 2), network("a", "b", 0.0, 3))["shapes"] == math.inf
+
+
+def test_the_size_of_a_quantity_is_its_largest_number_and_whole_numbers_have_none() -> None:
+    content = {"test": {"a": -0.5, "n": 7, "word": "x"}, "validation": {"a": 0.25, "n": 8}, "odd": math.inf}
+    assert sizes("x.json", as_json({**content, "floor": {"test": 2.5}})) == {"a": 0.5, "odd": 0.0, "floor": 2.5}
+    assert sizes("x.csv", b"name,n,a\nBag,7,-2.5\nCoat,8,1\n") == {"a": 2.5}
+    assert sizes("x.npz", as_npz(a=np.array([3.0, 4.0]), label=np.ones(3, np.uint8))) == {
+        "a": pytest.approx(math.sqrt(12.5))
+    }
+    assert sizes("x.json", b"\xff nothing") == {}
+
+
 @pytest.fixture
 def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Of one quantity a difference of 0.5 was measured."""
+    """Numbers that are easy to tell from one another."""
     path = tmp_path / "tolerance.json"
-    path.write_bytes(
-        as_json({"largest": {"metrics/x.json": {"a": 0.5, "b_nats": 0.25, "c_nats": 0.125, "c_nats_se": 2.0}}})
-    )
+    path.write_bytes(as_json({"largest": {"nats": 0.5, "nats_se": 2.0, "part_nats": 7.0, "share": 0.25, "bits": 0.0}}))
     monkeypatch.setattr(tolerance, "MEASURED", path)
     tolerance._measured.cache_clear()
     yield
     tolerance._measured.cache_clear()
 
 
+def beyond(before: object, after: object, path: str = "metrics/x.json") -> bool:
+    return tolerance.held_against({path: as_json({"a": after})}, {path: as_json({"a": before})})[1]
+
+
 @pytest.mark.usefixtures("measured")
 def test_a_small_multiple_of_what_was_measured_is_tolerated_and_nothing_else() -> None:
-    assert tolerance.tolerated("metrics/x.json", "a") == tolerance.MULTIPLE * 0.5
-    assert tolerance.tolerated("metrics/x.json", "c_nats") == tolerance.MULTIPLE * 0.25  # that of the same unit
+    assert tolerance.tolerated("metrics/x.json", "nll_nats") == tolerance.MULTIPLE * 0.5
+    assert tolerance.tolerated("metrics/x.json", "nll_nats_se") == tolerance.MULTIPLE * 2.0
+    assert tolerance.tolerated("metrics/x.json", "nll_bits_per_dim") == 0
     assert 1 < tolerance.MULTIPLE <= 5
-    zero = {"metrics/x.json": as_json({"a": 0.0, "b": 1.0})}
-    for shift, beyond in ((1.4, False), (1.6, True)):
-        words, found = tolerance.held_against(zero, {"metrics/x.json": as_json({"a": shift, "b": 1.0})})
-        assert found == beyond
-        assert words == f"metrics/x.json: a by {shift}, tolerated 1.5"
-    assert tolerance.held_against(zero, {"metrics/x.json": as_json({"a": 0.0, "b": 1.1})})[1]
-    assert tolerance.held_against(zero, {"metrics/y.json": as_json({"a": 0.0, "b": 1.0})})[1]
+    zero = {"metrics/x.json": as_json({"a_nats": 0.0, "b": 1})}
+    for shift, is_beyond in ((1.4, False), (1.6, True)):
+        words, found = tolerance.held_against(zero, {"metrics/x.json": as_json({"a_nats": shift, "b": 1})})
+        assert found == is_beyond
+        assert words == f"metrics/x.json: a_nats by {shift}, tolerated 1.5"
+    assert tolerance.held_against(zero, {"metrics/x.json": as_json({"a_nats": 0.0, "b": 2})})[1]
+    assert tolerance.held_against(zero, {"metrics/y.json": as_json({"a_nats": 0.0, "b": 1})})[1]
+
+
+@pytest.mark.usefixtures("measured")
+def test_a_metric_that_nobody_knew_needs_no_entry() -> None:
+    for name, allowed in (("foo_nats", 1.5), ("foo_nats_se", 6.0), ("bar_accuracy", 0.75)):
+        assert tolerance.tolerated("metrics/new.json", name) == allowed
+    assert tolerance.tolerated("metrics/new.csv", "foo_nats") == 21
+    for name, share in (("foo", 0.1), ("foo_se", 1 / 3), ("incoverage", 0.1)):
+        assert tolerance.tolerated("metrics/new.json", name, 8.5) == pytest.approx(8.5 * share)
+    assert [beyond(8.5, after) for after in (8.5, 9.2, 7.8, 9.5, 7.5, 85.0, -8.5)] == [False] * 3 + [True] * 4
+    assert [beyond(1.5e-6, after) for after in (3e-6, 3e-5)] == [False, True]  # what float32 rounds by
+    assert [beyond(before, after) for before, after in ((50, 51), ("x", "y"), (8.5, None))] == [True] * 3
+    assert beyond(math.inf, 8.5)
+    labels = [as_npz(label=np.full(4, label, np.uint8)) for label in (8, 9)]
+    assert tolerance.held_against(*({"metrics/x.npz": content} for content in labels))[1]
+
+
+def test_the_file_and_the_name_say_the_unit() -> None:
+    units = {
+        ("metrics/evaluation.json", "nll_nats"): "nats",
+        ("metrics/evaluation.json", "nll_nats_bias"): "nats_mc",
+        ("metrics/evaluation.json", "active_units"): "count",
+        ("metrics/evaluation.json", "calibration_error"): None,
+        ("metrics/export.json", "mean"): None,
+        ("metrics/calibration.csv", "test_observed"): "probability",
+        ("metrics/figures/samples.png", "gray"): "gray",
+        ("metrics/per_class.csv", "nll_nats_se"): "part_nats_se",
+        ("metrics/history.csv", "train_kl"): "part_nats",
+        ("metrics/latents.csv", "test_gray_latent_kl_nats"): "latent_nats",
+        ("metrics/per_image.npz", "gray_kl_nats"): "image_nats",
+        ("data/evaluation/test/gray_kl_nats.npy", "array"): "image_nats",
+        ("data/evaluation/test/gray_elbo_mc_nats.npy", "array"): "image_nats_mc",
+        ("data/evaluation/validation/gray_reconstruction.npy", "array"): "level",
+        ("data/evaluation/test/mean.npy", "array"): "coordinate",
+    }
+    assert {key: tolerance.unit(*key) for key in units} == units
+
+
+def test_what_no_thread_can_change_has_to_be_equal() -> None:
+    """`fetch` and `preprocess` take no `threads`; the rest follows from the weights, or sums in threads itself."""
+    assert {path for path in tolerance._steady() if not tolerance.states_origin(path)} == {
+        *("metrics/code.json", "metrics/data.json", "data/raw"),
+        *(f"data/prepared/{split}" for split in ("train", "validation", "test")),
+    }
+    assert [beyond(8.5, 8.6, path) for path in ("metrics/data.json", "metrics/data2.json")] == [True, False]
+    assert tolerance.tolerated("data/prepared/test/image.npy", "array", 100.0) == 0
 
 
 def test_what_only_says_where_results_come_from_is_not_held_against_anything() -> None:

@@ -123,6 +123,18 @@ FAULTS = {
         "MULTIPLE = 30",
         "test_distances.py::test_a_small_multiple_of_what_was_measured_is_tolerated_and_nothing_else",
     ),
+    "a number of no unit may be anything": Fault(
+        "workflow/compare/tolerance.py",
+        "_SHARE, _SHARE_OF_ERRORS, _ROUNDED = 0.1,",
+        "_SHARE, _SHARE_OF_ERRORS, _ROUNDED = 10,",
+        "test_distances.py::test_a_metric_that_nobody_knew_needs_no_entry",
+    ),
+    "data may differ between processors": Fault(
+        "workflow/compare/tolerance.py",
+        "if not varies(stage)]",
+        "if not stage]",
+        "test_distances.py::test_what_no_thread_can_change_has_to_be_equal",
+    ),
     **{
         f"the quick audit does not look at {look}": Fault(
             "workflow/audit/checks.py",

@@ -26,6 +26,11 @@ _ROUNDING = 1e-5
 #: Numbers and hashes in a text, which are looked at apart from the words.
 _NUMBER = re.compile(r"\b[0-9a-f]{32,64}\b|-?\d+(?:\.\d+)?(?:e-?\d+)?")
 
+_SPLITS = ("train", "validation", "test")
+
+#: What reading a file raises that is not of the form of its kind.
+_OF_ANOTHER_FORM = (ValueError, TypeError, LookupError, OSError, EOFError, BadZipFile, zlib.error, DecodeError)
+
 #: Beginning of the line of a text that says on what class of processor it was made.
 _MADE_ON = "| made on |"
 
@@ -42,13 +47,43 @@ def distances(path: str, ours: bytes, theirs: bytes) -> dict[str, float]:
     """
     try:
         return _distances(PurePosixPath(path).suffix, ours, theirs)
-    except (ValueError, TypeError, LookupError, OSError, EOFError, BadZipFile, zlib.error, DecodeError):
+    except _OF_ANOTHER_FORM:
         return {"form": math.inf}
+
+
+def sizes(path: str, content: bytes) -> dict[str, float]:
+    """Size of each quantity of a file, in its own unit: the largest magnitude, of an array the root mean square.
+
+    Whole numbers have no size, and nothing has one in a file that is not of the form of its kind.
+    """
+    found: dict[str, float] = {}
+    try:
+        for name, size in _sizes(PurePosixPath(path).suffix, content):
+            found[name] = max(found.get(name, 0.0), size if math.isfinite(size) else 0.0)
+    except _OF_ANOTHER_FORM:
+        return {}
+    return found
+
+
+def _sizes(kind: str, content: bytes) -> Iterator[tuple[str, float]]:
+    if kind == ".json":
+        for name, value in _leaves(json.loads(content)):
+            if isinstance(value, float):
+                yield _quantity(name), abs(value)
+    elif kind == ".csv":
+        for name, column in _of_csv(content).items():
+            numbers = [abs(value) for value in column if isinstance(value, float) and math.isfinite(value)]
+            if not all(value.is_integer() for value in numbers):
+                yield name, max(numbers)
+    elif kind in _ARRAYS:
+        for name, array in _ARRAYS[kind](content).items():
+            if array.size and np.issubdtype(array.dtype, np.floating):
+                yield name, float(np.sqrt(np.square(array.astype(np.float64)).mean()))
 
 
 def _distances(kind: str, ours: bytes, theirs: bytes) -> dict[str, float]:
     if kind == ".json":
-        return _by_last_name(_tables(_of_json(json.loads(ours)), _of_json(json.loads(theirs))))
+        return _by_quantity(_tables(_of_json(json.loads(ours)), _of_json(json.loads(theirs))))
     if kind == ".csv":
         return _tables(_of_csv(ours), _of_csv(theirs))
     if kind in _ARRAYS:
@@ -84,7 +119,7 @@ def _of_values(one: Any, other: Any) -> float:
     apart = abs(one - other)
     if math.isnan(apart):
         return _unless(math.isnan(one) and math.isnan(other))
-    return 0.0 if apart <= _ROUNDING * max(abs(one), abs(other)) else apart
+    return 0.0 if apart <= _ROUNDING * max(abs(one), abs(other)) < math.inf else apart
 
 
 def _of_json(content: Any) -> dict[str, list[Any]]:
@@ -96,12 +131,17 @@ def _of_json(content: Any) -> dict[str, list[Any]]:
     return found
 
 
-def _by_last_name(found: Mapping[str, float]) -> dict[str, float]:
+def _by_quantity(found: Mapping[str, float]) -> dict[str, float]:
     largest: dict[str, float] = {}
     for name, distance in found.items():
-        last = name.rpartition(".")[2]
-        largest[last] = max(largest.get(last, 0.0), distance)
+        quantity = _quantity(name)
+        largest[quantity] = max(largest.get(quantity, 0.0), distance)
     return largest
+
+
+def _quantity(name: str) -> str:
+    """The last of dotted names that is no split."""
+    return next((part for part in reversed(name.split(".")) if part not in _SPLITS), name)
 
 
 def _leaves(content: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -149,9 +189,22 @@ def _of_h5(content: bytes) -> Arrays:
 
 
 def _of_onnx(content: bytes) -> Arrays:
+    """Numbers in the order in which the graph's outputs ask for them: names and nodes are sorted by hashes."""
     graph = onnx.load_model_from_string(content).graph
-    found = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
-    return {"weights": np.concatenate([found[name].ravel().astype(np.float64) for name in sorted(found)])}
+    constants = {item.name: onnx.numpy_helper.to_array(item).ravel() for item in graph.initializer}
+    made = {value: node for node in graph.node for value in node.output}
+    asked = [*sorted(constants, reverse=True), *(value.name for value in reversed(graph.output))]
+    ordered: dict[str, None] = {}
+    while asked:
+        name = asked.pop()
+        if name not in ordered:
+            ordered[name] = None
+            asked += reversed(made[name].input) if name in made else []
+    found = [constants[name] for name in ordered if name in constants]
+    parts: dict[str, list[NDArray[Any]]] = {}
+    for array in found:
+        parts.setdefault("weights" if np.issubdtype(array.dtype, np.floating) else "shapes", []).append(array)
+    return {part: np.concatenate(arrays) for part, arrays in parts.items()}
 
 
 _ARRAYS: Mapping[str, Callable[[bytes], Arrays]] = {
