@@ -43,10 +43,11 @@ test-more: setup-dev ### run what CI adds to these: kills, full disks, hostile i
 test-whole: setup-dev ### run all tests there are, also what is too long for CI, half an hour
 	@.venv/bin/python -m bench.tests whole $(ARGS)
 
-lint: setup-dev ### check style (ruff), types (mypy) and workflow files (actionlint, zizmor)
+lint: setup-dev ### check style (ruff), types (mypy), imports between rooms (import-linter), CI's files (actionlint, zizmor)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/lint-imports --no-logo --no-cache
 	.venv/bin/actionlint .github/workflows/*.yml
 	.venv/bin/zizmor --offline --no-progress --quiet .github/workflows
 
