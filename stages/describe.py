@@ -83,8 +83,8 @@ def _classes(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
     with path.open(encoding="utf-8", newline="") as handle:
         for row in csv.DictReader(handle):
             if row["targets"] == "binarised":
-                figures = {name: float(row[name]) for name in ("nll_nats", "nll_nats_se")}
-                found.setdefault(row["class"], {})[row["split"]] = {"images": int(row["images"]), **figures}
+                values = {name: float(row[name]) for name in ("nll_nats", "nll_nats_se")}
+                found.setdefault(row["class"], {})[row["split"]] = {"images": int(row["images"]), **values}
     return found
 
 

@@ -1,4 +1,4 @@
-"""Means and errors over images, per split and per class, and the figures of each image for later comparison.
+"""Means and errors over images, per split and per class, and the losses of each image for later comparison.
 
 Apart from `evaluate`, because `metrics/per_image.npz` is neither a metric nor a plot to DVC: a stage that
 writes such a file outside the cache is not in DVC's run cache, and this one costs less than a second.
@@ -19,7 +19,7 @@ from vae.fashion_mnist import CLASS_NAMES
 from vae.latent_space import ACTIVE_VARIANCE
 from vae.statistics import TARGETS, losses_of, mean_and_error, summarise, summarise_gap
 
-Figures = dict[str, NDArray[Any]]
+Values = dict[str, NDArray[Any]]
 Table = list[dict[str, str]]
 
 _OF_LATENTS = ("latent_variance", "latent_variance_se", "latent_kl_nats", "latent_kl_nats_se")
@@ -40,8 +40,8 @@ def run(
     """Summarises what `evaluate` and `refine` found.
 
     Args:
-        validation: Folder of the validation images' figures.
-        test: Folder of the test images' figures.
+        validation: Folder of the validation images' values.
+        test: Folder of the test images' values.
         validation_refined: Folder of the bounds by refined posteriors of some validation images.
         test_refined: The same for test images.
         metrics: JSON, split -> targets -> loss in nats per image, each with its standard errors over images (`_se`)
@@ -59,29 +59,29 @@ def run(
     """
     splits = {"validation": load_arrays(validation), "test": load_arrays(test)}
     refined = {"validation": load_arrays(validation_refined), "test": load_arrays(test_refined)}
-    write_metrics(metrics, {name: _summary(figures, refined[name]) for name, figures in splits.items()})
+    write_metrics(metrics, {name: _summary(values, refined[name]) for name, values in splits.items()})
     _write_csv(per_class, _class_rows(splits))
     _write_csv(latents, _rows("latent", splits, [f"{t}_{name}" for t in TARGETS for name in _OF_LATENTS]))
     _write_csv(calibration, _rows("bin", splits, [f"calibration_{name}" for name in _OF_BINS]))
     _write_per_image(splits, per_image)
 
 
-def _summary(figures: Figures, refined: Figures) -> dict[str, Any]:
-    summary: dict[str, Any] = dict(summarise(figures))
+def _summary(values: Values, refined: Values) -> dict[str, Any]:
+    summary: dict[str, Any] = dict(summarise(values))
     for targets in TARGETS:
-        active = figures[f"{targets}_latent_variance"] > ACTIVE_VARIANCE
+        active = values[f"{targets}_latent_variance"] > ACTIVE_VARIANCE
         summary[targets]["active_units"] = int(active.sum())
-    gap = np.abs(figures["calibration_observed"] - figures["calibration_predicted"])
-    summary["calibration_error"] = float(np.average(gap, weights=figures["calibration_pixels"]))
+    gap = np.abs(values["calibration_observed"] - values["calibration_predicted"])
+    summary["calibration_error"] = float(np.average(gap, weights=values["calibration_pixels"]))
     summary["gap"] = summarise_gap(refined)
     return summary
 
 
-def _rows(number: str, splits: dict[str, Figures], names: list[str]) -> Table:
+def _rows(number: str, splits: dict[str, Values], names: list[str]) -> Table:
     """A row for each element of the arrays of these names, a column for each split and array."""
     columns = {
-        f"{split}_{name.removeprefix('calibration_')}": figures[name]
-        for split, figures in splits.items()
+        f"{split}_{name.removeprefix('calibration_')}": values[name]
+        for split, values in splits.items()
         for name in names
     }
     return [
@@ -94,10 +94,10 @@ def _number(value: np.generic) -> str:
     return str(value) if isinstance(value, np.integer) else significant(float(value))
 
 
-def _class_rows(splits: dict[str, Figures]) -> Table:
+def _class_rows(splits: dict[str, Values]) -> Table:
     return [
-        _class_row(split, targets, label, losses_of(figures, targets), figures["label"])
-        for split, figures in splits.items()
+        _class_row(split, targets, label, losses_of(values, targets), values["label"])
+        for split, values in splits.items()
         for targets in TARGETS
         for label in range(len(CLASS_NAMES))
     ]
@@ -111,7 +111,7 @@ def _write_csv(path: Path, rows: Table) -> None:
         writer.writerows(rows)
 
 
-def _class_row(split: str, targets: str, label: int, losses: Figures, labels: NDArray[np.uint8]) -> dict[str, str]:
+def _class_row(split: str, targets: str, label: int, losses: Values, labels: NDArray[np.uint8]) -> dict[str, str]:
     of_class = labels == label
     row = {"split": split, "targets": targets, "class": CLASS_NAMES[label], "images": str(of_class.sum())}
     for name, nats in losses.items():
@@ -120,17 +120,17 @@ def _class_row(split: str, targets: str, label: int, losses: Figures, labels: ND
     return row
 
 
-def _write_per_image(splits: dict[str, Figures], path: Path) -> None:
+def _write_per_image(splits: dict[str, Values], path: Path) -> None:
     names = [f"{targets}_{term}_nats" for targets in TARGETS for term in ("reconstruction", "kl")]
     names.append("binarised_nll_nats")
-    columns = {name: np.concatenate([figures[name] for figures in splits.values()]) for name in names}
-    columns["split"] = np.repeat(np.arange(2, dtype=np.uint8), [len(figures["label"]) for figures in splits.values()])
-    columns["index"] = np.concatenate([figures["index"] for figures in splits.values()]).astype(np.uint16)
-    columns["label"] = np.concatenate([figures["label"] for figures in splits.values()])
+    columns = {name: np.concatenate([values[name] for values in splits.values()]) for name in names}
+    columns["split"] = np.repeat(np.arange(2, dtype=np.uint8), [len(values["label"]) for values in splits.values()])
+    columns["index"] = np.concatenate([values["index"] for values in splits.values()]).astype(np.uint16)
+    columns["label"] = np.concatenate([values["label"] for values in splits.values()])
     _write_npz(path, columns)
 
 
-def _write_npz(path: Path, arrays: Figures) -> None:
+def _write_npz(path: Path, arrays: Values) -> None:
     """Writes a compressed npz whose bytes are the same under every patch level of Python.
 
     numpy's own asks for the 64-bit zip format, which `zipfile` has marked in different ways.

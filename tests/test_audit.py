@@ -317,16 +317,16 @@ TAMPERED: Mapping[str, tuple[Callable[[Project], None], str, str]] = {
     "a metric and its entry of the lock": (edited_metric_and_its_lock, "provenance", "metrics/evaluation.json"),
     "a metric and all that states it": (
         edited_metric_and_all_that_states_it,
-        "figures",
+        "values",
         "metrics/evaluation.json test.binarised.nll_nats",
     ),
     "a class and all that states it": (
         edited_class,
-        "figures",
+        "values",
         "metrics/per_class.csv test.binarised.Bag.nll_nats",
     ),
-    "losses that are none": (file_of_another_form, "figures", "figures"),
-    "losses that are empty": (empty_file, "figures", "figures"),
+    "losses that are none": (file_of_another_form, "values", "values"),
+    "losses that are empty": (empty_file, "values", "values"),
     "a figure of the card and all that states it": (edited_card, "card", "metrics/model_card.md"),
     "unfinished work committed": (committed_state, "unfinished", "state/evaluate-0.npz"),
     "a path out of the project": (path_outside, "lock", "dvc.lock"),
@@ -392,7 +392,7 @@ def test_a_true_commit_is_consistent(project: Project, revision: str) -> None:
     status, said, found = audit(project, revision, "--quick")
     assert (status, found["verdict"], found["findings"]) == (0, "consistent", []), said
     assert set(found["looked_at"]) == {
-        "lock", "results", "causes", "provenance", "figures", "card", "unfinished", "data", "environment", "seeds",
+        "lock", "results", "causes", "provenance", "values", "card", "unfinished", "data", "environment", "seeds",
         "cache",
     }  # fmt: skip
 

@@ -90,7 +90,7 @@ def test_equal_outputs_give_equal_packs(released: Project, pack: Path, tmp_path:
 
 @pytest.mark.parametrize("kind", ["path", pytest.param("http", marks=pytest.mark.whole)])
 def test_a_stranger_has_the_model_without_training(clone: Project, pack: Path, kind: str, served: str) -> None:
-    code, said = run(clone, "pull", str(pack) if kind == "path" else f"{served}/{pack.name}")
+    code, said = run(clone, "release.pull", str(pack) if kind == "path" else f"{served}/{pack.name}")
     assert code == 0, said
     assert f"version {VERSION} is in place" in said
     again = clone.repro()
@@ -186,7 +186,7 @@ def test_a_pack_that_was_altered_is_refused_and_fills_nothing(
     clone: Project, pack: Path, tmp_path: Path, damage: Callable[[Parts], Parts], words: str
 ) -> None:
     spoilt = repacked(tmp_path / "spoilt.tar.gz", *damage(unpacked(pack)))
-    code, said = run(clone, "pull", str(spoilt))
+    code, said = run(clone, "release.pull", str(spoilt))
     assert code == 1
     assert words.partition("states ")[0] in said
     assert not cached(clone)
@@ -197,7 +197,7 @@ def test_a_pack_that_was_altered_is_refused_and_fills_nothing(
 def test_a_pack_that_ends_early_is_refused(clone: Project, pack: Path, tmp_path: Path, size: int) -> None:
     cut = tmp_path / "cut.tar.gz"
     cut.write_bytes(pack.read_bytes()[:size])
-    code, said = run(clone, "pull", str(cut))
+    code, said = run(clone, "release.pull", str(cut))
     assert code == 1
     assert "get it anew" in said or "no pack of a release" in said
     assert not cached(clone)
@@ -212,7 +212,7 @@ def test_other_files_and_places_are_refused(clone: Project, tmp_path: Path) -> N
         ("http://127.0.0.1:9/none", "cannot be read"),
         ("", "usage: make pull FROM=path-or-url"),
     ):
-        code, said = run(clone, "pull", source)
+        code, said = run(clone, "release.pull", source)
         assert code == 1
         assert words in said
 
@@ -224,7 +224,7 @@ def test_the_pack_of_another_commit_is_refused_by_the_outputs_that_differ(
     project = released.copy_to(tmp_path / "other")
     project.set_params({"train": {"epochs": 2}})
     project.repro("train")
-    code, said = run(project, "pull", str(pack))
+    code, said = run(project, "release.pull", str(pack))
     assert code == 1
     assert f"of version {VERSION}" in said
     assert "data/model" in said

@@ -153,6 +153,6 @@ def test_what_is_tolerated_is_what_the_documentation_shows() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_and_pictures_exist_and_nothing_is_left_open(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    assert "@@" not in text
+    assert "@@" not in re.sub(r"^@@ -\S+ \+\S+ @@$", "", text, flags=re.MULTILINE)  # but in patches
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         assert target.startswith("https://") or (page.parent / target).exists(), target

@@ -274,7 +274,7 @@ def test_provenance_has_the_same_bytes_again_and_elsewhere(sample: Sample, tmp_p
 
 
 def test_provenance_states_params_as_they_were_used(sample: Sample) -> None:
-    sample.edit("params.yaml", "learning_rate: 1.0e-3", "learning_rate: 0.00123456789")
+    sample.edit("params.yaml", "learning_rate: 0.001", "learning_rate: 0.00123456789")
     assert sample.run().returncode == 0
     [record] = sample.json(PROVENANCE)
     assert record["params"]["train"]["learning_rate"] == 0.00123456789

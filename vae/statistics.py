@@ -1,4 +1,4 @@
-"""Means over images, with their errors, from figures of each image."""
+"""Means over images, with their errors, from values of each image."""
 
 import math
 from typing import Any
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from vae.fashion_mnist import IMAGE_SHAPE
 
-#: Figures of an image are multiples of this many nats: far below their noise, and small when compressed.
+#: Losses of an image are multiples of this many nats: far below their noise, and small when compressed.
 GRID_NATS = 2.0**-7
 
 #: Nats of an image that are one bit for each of its pixels.
@@ -50,18 +50,18 @@ def error_over_draws(errors: NDArray[np.floating]) -> float:
     return float(np.sqrt(np.square(errors.astype(np.float64)).sum()) / errors.size)
 
 
-def losses_of(figures: dict[str, NDArray[Any]], targets: str) -> dict[str, NDArray[np.float32]]:
+def losses_of(values: dict[str, NDArray[Any]], targets: str) -> dict[str, NDArray[np.float32]]:
     """Losses of each image for gray or binarised `targets`, (count,) float32, nats.
 
     Reconstruction loss, KL and ELBO, which is the bound itself, so negative: -(reconstruction loss + KL); and for
     binarised targets, which alone have a likelihood, the NLL.
     """
-    reconstruction, kl = (figures[f"{targets}_{term}_nats"] for term in ("reconstruction", "kl"))
+    reconstruction, kl = (values[f"{targets}_{term}_nats"] for term in ("reconstruction", "kl"))
     losses = {"reconstruction_nats": reconstruction, "kl_nats": kl, "elbo_nats": -(reconstruction + kl)}
-    return losses | ({"nll_nats": figures["binarised_nll_nats"]} if targets == "binarised" else {})
+    return losses | ({"nll_nats": values["binarised_nll_nats"]} if targets == "binarised" else {})
 
 
-def summarise(figures: dict[str, NDArray[Any]]) -> dict[str, dict[str, float]]:
+def summarise(values: dict[str, NDArray[Any]]) -> dict[str, dict[str, float]]:
     """For gray and for binarised targets, the mean of each loss, its error over images (`_se`) and over draws (`_mc`).
 
     The NLL also in bits per dimension, with the draws per image (`nll_samples`), the mean over images of how many draws
@@ -71,15 +71,15 @@ def summarise(figures: dict[str, NDArray[Any]]) -> dict[str, dict[str, float]]:
     summary: dict[str, dict[str, float]] = {}
     for targets in TARGETS:
         summary[targets] = {}
-        for name, nats in losses_of(figures, targets).items():
+        for name, nats in losses_of(values, targets).items():
             mean, error = mean_and_error(nats)
-            over = error_over_draws(figures[f"{targets}_{name.removesuffix('_nats')}_mc_nats"])
+            over = error_over_draws(values[f"{targets}_{name.removesuffix('_nats')}_mc_nats"])
             summary[targets] |= {name: mean, f"{name}_se": error, f"{name}_mc": over}
     binarised = summary["binarised"]
     for ending in ("", "_se", "_mc"):
         binarised[f"nll_bits_per_dim{ending}"] = binarised[f"nll_nats{ending}"] / NATS_PER_BIT_PER_DIM
-    samples = int(figures["binarised_nll_samples"])
-    variance = np.square(figures["binarised_nll_mc_nats"].astype(np.float64))
+    samples = int(values["binarised_nll_samples"])
+    variance = np.square(values["binarised_nll_mc_nats"].astype(np.float64))
     binarised["nll_samples"] = samples
     binarised["nll_effective_samples"] = float(np.mean(1 / (variance + 1 / samples)))
     binarised["nll_nats_bias"] = float(variance.mean() / 2)

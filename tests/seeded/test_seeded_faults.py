@@ -115,7 +115,7 @@ FAULTS = {
         "workflow/compare/paired.py",
         "*(models * spread.deviation**2 for spread in spreads)",
         "*(0 * spread.deviation**2 for spread in spreads)",
-        "test_comparison.py::test_the_spread_over_seeds_is_in_the_error_once_for_each_model",
+        "test_paired.py::test_the_spread_over_seeds_is_in_the_error_once_for_each_model",
     ),
     "the tolerance is ten times as wide": Fault(
         "workflow/compare/tolerance.py",

@@ -20,7 +20,7 @@ from workflow.audit.evidence import seed_findings
 from workflow.audit.findings import COMMIT, WORKSPACE, Finding
 from workflow.audit.records import provenance_findings
 from workflow.history.lock import LOCK, contradictions, stages_of
-from workflow.history.per_image import PER_IMAGE, SPLITS, figures_in, of_split
+from workflow.history.per_image import PER_IMAGE, SPLITS, of_split, values_in
 from workflow.history.revisions import Revision
 from workflow.history.staleness import stale_stages
 
@@ -28,11 +28,11 @@ GRAPH = "dvc.yaml"
 
 _CARD = "metrics/model_card.md"
 
-#: Files of metrics whose figures the card quotes, beside the table by class.
+#: Files of metrics whose values the card quotes, beside the table by class.
 _OF_CARD = ("evaluation", "outliers", "samples")
 
-#: A figure with its error in the card.
-_FIGURE = re.compile(r"(?P<figure>-?\d+\.\d+) ± (?P<error>\d+\.\d+)")
+#: A number with its error in the card.
+_QUOTED = re.compile(r"(?P<number>-?\d+\.\d+) ± (?P<error>\d+\.\d+)")
 
 
 def quick_findings(revision: Revision, checkout: Path) -> list[Finding]:
@@ -53,7 +53,7 @@ def quick_findings(revision: Revision, checkout: Path) -> list[Finding]:
         "lock": lambda: _lock_findings(revision, checkout, place),
         "results": lambda: _contradictions(revision, place),
         "provenance": lambda: provenance_findings(revision, place),
-        "figures": lambda: _figure_findings(revision, place),
+        "values": lambda: _value_findings(revision, place),
         "card": lambda: _card_findings(revision, place),
         "unfinished": lambda: _unfinished_findings(revision, place),
         "data": lambda: _data_findings(revision, place),
@@ -134,9 +134,9 @@ def _contradictions(revision: Revision, place: str) -> Iterator[Finding]:
         yield Finding("results" if subject in results else "causes", place, subject, words)
 
 
-def _figure_findings(revision: Revision, place: str) -> Iterator[Finding]:
+def _value_findings(revision: Revision, place: str) -> Iterator[Finding]:
     """Means and errors of the losses, and those by class, against the losses of each image."""
-    rows = figures_in(revision.require(PER_IMAGE))
+    rows = values_in(revision.require(PER_IMAGE))
     stated = revision.read_json("metrics/evaluation.json")
     table = csv.DictReader(io.StringIO(revision.require("metrics/per_class.csv").decode()))
     by_class = {(row["split"], row["targets"], row["class"]): row for row in table}
@@ -144,30 +144,30 @@ def _figure_findings(revision: Revision, place: str) -> Iterator[Finding]:
         images = of_split(rows, split)
         for targets in TARGETS:
             losses = losses_of(images, targets)
-            figures = stated.get(split, {}).get(targets, {})
+            values = stated.get(split, {}).get(targets, {})
             yield from _differing(
-                _with_bits(_figures(losses)), figures, f"metrics/evaluation.json {split}.{targets}", place
+                _with_bits(_values(losses)), values, f"metrics/evaluation.json {split}.{targets}", place
             )
             for label, words in enumerate(CLASS_NAMES):
                 chosen = {name: nats[images["label"] == label] for name, nats in losses.items()}
                 row = by_class.get((split, targets, words), {})
-                yield from _differing(_figures(chosen), row, f"metrics/per_class.csv {split}.{targets}.{words}", place)
+                yield from _differing(_values(chosen), row, f"metrics/per_class.csv {split}.{targets}.{words}", place)
 
 
-def _figures(losses: Mapping[str, Any]) -> dict[str, float]:
+def _values(losses: Mapping[str, Any]) -> dict[str, float]:
     found = {}
     for name, nats in losses.items():
         found[name], found[f"{name}_se"] = mean_and_error(nats)
     return found
 
 
-def _with_bits(figures: dict[str, float]) -> dict[str, float]:
+def _with_bits(values: dict[str, float]) -> dict[str, float]:
     bits = {
-        f"nll_bits_per_dim{ending}": figures[f"nll_nats{ending}"] / NATS_PER_BIT_PER_DIM
+        f"nll_bits_per_dim{ending}": values[f"nll_nats{ending}"] / NATS_PER_BIT_PER_DIM
         for ending in ("", "_se")
-        if f"nll_nats{ending}" in figures
+        if f"nll_nats{ending}" in values
     }
-    return figures | bits
+    return values | bits
 
 
 def _differing(found: Mapping[str, float], stated: Mapping[str, Any], where: str, place: str) -> Iterator[Finding]:
@@ -175,22 +175,22 @@ def _differing(found: Mapping[str, float], stated: Mapping[str, Any], where: str
         text = str(stated.get(name, "nothing"))
         if text == "nothing" or significant(float(text)) != significant(value):
             words = f"states {text}, but {PER_IMAGE} gives {significant(value)}"
-            yield Finding("figures", place, f"{where}.{name}", words)
+            yield Finding("values", place, f"{where}.{name}", words)
 
 
 def _card_findings(revision: Revision, place: str) -> Iterator[Finding]:
-    """Each figure of the model card, with its error, against those of the metrics, rounded as the card does."""
+    """Each number of the model card, with its error, against those of the metrics, rounded as the card does."""
     rows = csv.DictReader(io.StringIO(revision.require("metrics/per_class.csv").decode()))
     stated = [revision.read_json(f"metrics/{name}.json") for name in _OF_CARD]
     known = [pair for content in (*stated, *rows) for pair in _pairs(content)]
-    for found in _FIGURE.finditer(revision.require(_CARD).decode()):
-        digits = len(found["figure"].partition(".")[2])
-        if not any(found.groups() == (f"{figure:.{digits}f}", f"{error:.{digits}f}") for figure, error in known):
+    for found in _QUOTED.finditer(revision.require(_CARD).decode()):
+        digits = len(found["number"].partition(".")[2])
+        if not any(found.groups() == (f"{number:.{digits}f}", f"{error:.{digits}f}") for number, error in known):
             yield Finding("card", place, _CARD, f"states {found[0]}, which is in no file of metrics")
 
 
 def _pairs(content: Any) -> Iterator[tuple[float, float]]:
-    """Each figure that has an error beside it, and that."""
+    """Each number that has an error beside it, and that."""
     for name, value in content.items():
         if isinstance(value, Mapping):
             yield from _pairs(value)

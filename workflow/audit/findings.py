@@ -64,13 +64,13 @@ CHECKS: Mapping[str, Check] = {
         "a source edited while its stage ran, weights or data replaced, a result edited with its entry of the lock",
         (COMMIT, WORKSPACE, CACHE),
     ),
-    "figures": Check(
+    "values": Check(
         "losses, their errors and those by class follow from metrics/per_image.npz",
         "a loss edited with its entry of the lock and its provenance",
         (COMMIT, WORKSPACE),
     ),
     "card": Check(
-        "the figures of the model card are those of the metrics",
+        "the numbers of the model card are those of the metrics",
         "a figure of the card edited with its entry of the lock and its provenance",
         (COMMIT, WORKSPACE),
     ),

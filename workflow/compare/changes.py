@@ -11,7 +11,7 @@ from workflow.history.revisions import Revision
 #: What results follow from beside parameters and data.
 CODE = ("dvc.yaml", "numeric.txt", "stages", "vae", "pipeline")
 
-#: Metrics whose figures are shown before and after: metrics/NAME.json.
+#: Metrics that are shown before and after: metrics/NAME.json.
 METRICS = ("evaluation", "representation", "baseline", "outliers", "samples", "train")
 
 #: Endings of the errors of a metric, which stand beside it.

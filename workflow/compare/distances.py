@@ -40,7 +40,7 @@ Arrays = Mapping[str, NDArray[Any]]
 def distances(path: str, ours: bytes, theirs: bytes) -> dict[str, float]:
     """Largest difference of each quantity of a file, in its own unit; infinite where the two have another form.
 
-    A quantity is a column of a CSV, the last name of a figure in JSON whatever the split, an array of an npz, npy or h5
+    A quantity is a column of a CSV, the last name of a number in JSON whatever the split, an array of an npz, npy or h5
     file or the weights of an ONNX network (root mean square), a picture's gray (root mean square, of 1). Numbers that
     differ in the last of their six digits do not differ; NaN is like no number. Texts have to have the same words, but
     for the line that says on what they were made. What is not of the form of its kind has no quantities.

@@ -26,7 +26,7 @@ def markdown(comparison: Facts) -> str:
 
 
 def as_json(comparison: Facts) -> str:
-    """JSON with every figure."""
+    """JSON with every number."""
     return json.dumps(comparison, indent=2)
 
 
@@ -101,8 +101,8 @@ def _value_table(values: Sequence[Facts], style: str) -> str:
     rows = [
         [
             f"{row['file']}: {row['name']}",
-            _figure(row["before"], row["error_before"]),
-            _figure(row["after"], row["error_after"]),
+            _number(row["before"], row["error_before"]),
+            _number(row["after"], row["error_after"]),
         ]
         for row in values
         if row["before"] != row["after"]
@@ -143,7 +143,7 @@ def _plain(value: Any) -> str:
     return "none" if value is None else json.dumps(value)
 
 
-def _figure(value: float | None, error: float | None) -> str:
+def _number(value: float | None, error: float | None) -> str:
     if value is None:
         return "none"
     return f"{value:.6g}" if error is None else f"{value:.6g} ± {error:.2g}"

@@ -10,7 +10,7 @@ from pipeline.errors import StageError
 from vae.statistics import GRID_NATS, TARGETS, losses_of
 from workflow.compare.paired import Difference, Spread, paired_difference
 from workflow.history.lock import WEIGHTS, outputs
-from workflow.history.per_image import PER_IMAGE, SPLITS, Figures, figures_in, of_split
+from workflow.history.per_image import PER_IMAGE, SPLITS, Values, of_split, values_in
 from workflow.history.revisions import Revision
 from workflow.history.seeds import PATH as SEEDS
 from workflow.history.seeds import Run, record_in, seeds_digest
@@ -36,7 +36,7 @@ def verdicts(base: Revision, head: Revision, seeds: Sequence[Sequence[Run]]) -> 
     Raises:
         StageError: If a revision has no losses of images, or they are of different images.
     """
-    before, after = (figures_in(revision.require(PER_IMAGE)) for revision in (base, head))
+    before, after = (values_in(revision.require(PER_IMAGE)) for revision in (base, head))
     if any(not np.array_equal(before[name], after[name]) for name in ("split", "index")):
         raise StageError(
             f"{PER_IMAGE} of {base.label} and of {head.label} hold different images; expected the same splits: losses "
@@ -47,10 +47,10 @@ def verdicts(base: Revision, head: Revision, seeds: Sequence[Sequence[Run]]) -> 
     ]
 
 
-def _row(targets: str, loss: str, before: Figures, after: Figures, seeds: Sequence[Sequence[Run]]) -> dict[str, Any]:
+def _row(targets: str, loss: str, before: Values, after: Values, seeds: Sequence[Sequence[Run]]) -> dict[str, Any]:
     found = {}
     for split in SPLITS:
-        pair = [losses_of(of_split(figures, split), targets)[loss] for figures in (before, after)]
+        pair = [losses_of(of_split(values, split), targets)[loss] for values in (before, after)]
         spreads = [_spread(runs, split, targets, loss) for runs in seeds]
         found[split] = paired_difference(pair[0], pair[1], spreads, GRID_NATS)
     decisive = found["validation"]

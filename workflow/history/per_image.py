@@ -13,11 +13,11 @@ PER_IMAGE = "metrics/per_image.npz"
 SPLITS = {"validation": 0, "test": 1}
 
 #: Arrays by name, a row an image.
-Figures = Mapping[str, NDArray[Any]]
+Values = Mapping[str, NDArray[Any]]
 
 
-def figures_in(content: bytes) -> Figures:
-    """The figures of all images.
+def values_in(content: bytes) -> Values:
+    """The values of all images.
 
     Raises:
         ValueError, EOFError, BadZipFile: If the content is no such file.
@@ -26,7 +26,7 @@ def figures_in(content: bytes) -> Figures:
         return dict(arrays)
 
 
-def of_split(figures: Figures, split: str) -> dict[str, NDArray[Any]]:
+def of_split(values: Values, split: str) -> dict[str, NDArray[Any]]:
     """Those of the images of one split."""
-    chosen = figures["split"] == SPLITS[split]
-    return {name: array[chosen] for name, array in figures.items()}
+    chosen = values["split"] == SPLITS[split]
+    return {name: array[chosen] for name, array in values.items()}

@@ -1,4 +1,4 @@
-"""The numbers of the page: headline figures, losses by class, parameters."""
+"""The numbers of the page: headline values, losses by class, parameters."""
 
 import json
 import math
@@ -12,10 +12,10 @@ from vae.statistics import GRID_NATS, mean_and_error
 from workflow.compare.changes import values
 from workflow.compare.paired import paired_difference
 from workflow.history.lock import PARAMS
-from workflow.history.per_image import PER_IMAGE, SPLITS, figures_in, of_split
+from workflow.history.per_image import PER_IMAGE, SPLITS, of_split, values_in
 from workflow.history.revisions import Revision
 
-#: Figures of the head of the page: metrics file, name with a place for the split, what it is, unit.
+#: Values at the head of the page: metrics file, name with a place for the split, what it is, unit.
 _HEADLINES = (
     ("evaluation", "{}.binarised.nll_nats", "NLL, binarised", "nats"),
     ("evaluation", "{}.binarised.nll_bits_per_dim", "NLL, binarised", "bits per dimension"),
@@ -39,7 +39,7 @@ _LEADING = ("{}.binarised.nll_nats", "{}.gap.elbo_to_nll_nats", "nearest_neighbo
 
 
 def headlines(sides: Sequence[Revision]) -> list[dict[str, Any]]:
-    """Rows of the figures that some revision has, each with a (value, error) of each side by split, or None."""
+    """Rows of the values that some revision has, each with a (value, error) of each side by split, or None."""
     found = {(row["file"], row["name"]): row for row in values(sides[0], sides[-1])}
     keys = ("before", "after")[-len(sides) :]
     rows = []
@@ -73,20 +73,20 @@ def classes(sides: Sequence[Revision]) -> list[dict[str, Any]]:
     Losses and differences are (mean, standard error over images), nats. No row where a side has no losses of images.
     """
     contents = [side.read(PER_IMAGE) for side in sides]
-    figures = [of_split(figures_in(content), "validation") for content in contents if content is not None]
-    if len(figures) < len(sides):
+    losses = [of_split(values_in(content), "validation") for content in contents if content is not None]
+    if len(losses) < len(sides):
         return []
-    paired = len(sides) > 1 and all(np.array_equal(figures[0][name], figures[1][name]) for name in ("index", "label"))
-    return [_class_row(label, name, figures, paired=paired) for label, name in enumerate(CLASS_NAMES)]
+    paired = len(sides) > 1 and all(np.array_equal(losses[0][name], losses[1][name]) for name in ("index", "label"))
+    return [_class_row(label, name, losses, paired=paired) for label, name in enumerate(CLASS_NAMES)]
 
 
-def _class_row(label: int, name: str, figures: Sequence[Mapping[str, Any]], *, paired: bool) -> dict[str, Any]:
-    losses = [figure["binarised_nll_nats"][figure["label"] == label] for figure in figures]
-    found = paired_difference(losses[0], losses[1], resolution=GRID_NATS) if paired else None
+def _class_row(label: int, name: str, losses: Sequence[Mapping[str, Any]], *, paired: bool) -> dict[str, Any]:
+    nll = [of_side["binarised_nll_nats"][of_side["label"] == label] for of_side in losses]
+    found = paired_difference(nll[0], nll[1], resolution=GRID_NATS) if paired else None
     return {
         "class": name,
-        "images": len(losses[-1]),
-        "losses": [mean_and_error(loss) for loss in losses],
+        "images": len(nll[-1]),
+        "losses": [mean_and_error(loss) for loss in nll],
         "difference": (found.difference, found.error) if found else None,
     }
 
