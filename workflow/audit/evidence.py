@@ -16,6 +16,7 @@ _COMMANDS = {
     "presets/*.json": "make audit PRESET={stem}",
     "sweeps/*.json": "make sweep SPEC=sweeps/{stem}.yaml",
     "workflow/compare/tolerance.json": "make portability",
+    "workflow/tolerance.json": "make portability",  # of older commits
     "bench/portability.json": "make portability",
     "bench/faults.json": "make faults",
     "bench/results.json": "make bench",

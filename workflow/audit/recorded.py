@@ -20,14 +20,20 @@ _PUT = {
     "preset": """
 import sys
 from pathlib import Path
-from workflow.history.presets import stale_presets, write_params
+try:
+    from workflow.history.presets import stale_presets, write_params
+except ImportError:  # an older commit
+    from workflow.presets import stale_presets, write_params
 sys.exit(stale_presets().get(sys.argv[1]) or write_params(sys.argv[1], Path("params.yaml")))
 """,
     "seed": """
 import sys
 from pathlib import Path
 from ruamel.yaml import YAML
-from workflow.history.seeds import PATH, stale
+try:
+    from workflow.history.seeds import PATH, stale
+except ImportError:  # an older commit
+    from workflow.seeds import PATH, stale
 if stale():
     sys.exit(f"{PATH} is of other code, parameters or versions")
 params = YAML().load(Path("params.yaml"))
