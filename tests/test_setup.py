@@ -142,7 +142,7 @@ def test_installs_build_then_lock_then_compiles_and_checks(machine: Machine, she
         ("runtime", "mv .venv/lib/*/*/runtime-1.dist-info .venv/lib/python3/x", "runtime", {}, "", "runtime.txt"),
         ("dev", "mv .venv/lib/*/*/dev-1.dist-info .venv/lib/python3/x", "runtime", {}, "", "dev.txt"),
         ("runtime", "echo 3.11 >numeric.txt", "runtime", {}, "", "environment"),
-        ("runtime", ": >.venv/setup.stamp", "runtime", {}, "", ANEW),
+        ("runtime", "head -n 1 .venv/setup.stamp >x; mv x .venv/setup.stamp", "runtime", {}, "", ANEW),
         ("runtime", "cp .venv/bin/python .venv/bin/python3.11; rm .venv/setup.stamp", "runtime", {}, "", ANEW),
         ("runtime", "rm .venv/bin/python", "runtime", {}, "", ANEW),
         ("runtime", "cp ../bin/other .venv/bin/python", "runtime", {}, "", ANEW),
