@@ -39,6 +39,13 @@ def passes(project: Project, *arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("chapter", ["A parameter", "A metric", "A figure", "A stage"])
+def test_a_patch_fits_the_present_code(chapter: str) -> None:
+    patch = block(chapter, "diff")
+    done = subprocess.run(["git", "apply", "-p0", "--check"], cwd=ROOT, input=patch, text=True, check=False)
+    assert done.returncode == 0
+
+
 @pytest.mark.whole
 def test_add_a_parameter_of_training(project: Project) -> None:
     assert len(follow(project, "A parameter")) == 3
