@@ -276,6 +276,8 @@ def path_outside(project: Project) -> None:
 
 def as_before_digests(project: Project) -> None:
     """Commits the project in its older form: stages name their sources, and record a sha256 of each."""
+    write_seeds(project)
+    append(project, "pipeline/environment.py", "DESCRIPTION = __doc__")  # which code may not read any more
     yaml, folder = YAML(), project.folder
     graph, lock = (yaml.load(folder / name) for name in ("dvc.yaml", "dvc.lock"))
     code = [str(path.relative_to(folder)) for part in CODE_FOLDERS for path in sorted((folder / part).rglob("*.py"))]

@@ -56,7 +56,7 @@ def seed_findings(revision: Revision, place: str) -> Iterator[Finding]:
         return
     if record is None:
         return
-    if record.digest != seeds.seeds_digest(revision.read):
+    if record.digest != seeds.digest_of(revision):
         return
     own = seeds.run_of(revision)
     recorded = next((run.model_dump() for run in record.runs if run.seed == own["seed"]), None)

@@ -51,7 +51,7 @@ def provenance_findings(revision: Revision, place: str) -> Iterator[Finding]:
     parts = [record[part] for record in records.values() if record for part in (*_HASHED, _SOURCES)]
     files = {path: _sha256(revision, path) for path in {path for part in parts for path in part}}
     stages = [stage for stage, record in records.items() if record.get("code")]
-    code = code_digests(stages, params["model"], revision.read)
+    code = code_digests(stages, params["model"], revision.read) if stages else {}
     for stage, record in records.items():
         if not record:
             words = f"missing, or not of the form that {stage} writes"

@@ -13,7 +13,7 @@ from workflow.history.lock import WEIGHTS, outputs
 from workflow.history.per_image import PER_IMAGE, SPLITS, Values, of_split, values_in
 from workflow.history.revisions import Revision
 from workflow.history.seeds import PATH as SEEDS
-from workflow.history.seeds import Run, record_in, seeds_digest
+from workflow.history.seeds import Run, digest_of, record_in
 
 #: The loss that the verdict on the whole is about, chosen before any is looked at: one question, one chance of error.
 PRIMARY = ("binarised", "nll_nats")
@@ -94,7 +94,7 @@ def fitting_seeds(base: Revision, head: Revision) -> tuple[list[Sequence[Run]], 
         return [], "these weights, the same in both: what differs is how they are evaluated"
     contents = [content for revision in (base, head) if (content := revision.read(SEEDS)) is not None]
     records = [record for content in contents if (record := record_in(content))]
-    digests = {seeds_digest(revision.read) for revision in (base, head) if records}
+    digests = {digest_of(revision) for revision in (base, head) if records}
     fitting = {record.digest: record.runs for record in records if record.digest in digests}
     if not fitting:
         what = f"none of the two has a {SEEDS} of its code and parameters" if contents else f"there is no {SEEDS}"

@@ -45,7 +45,7 @@ def of_other_code(stages: Mapping[str, Any], model: Mapping[str, Any], read: Rea
     """
     file = str(CODE_FILE)
     ran = {name: stage["params"][file][name] for name, stage in stages.items() if file in stage.get("params", {})}
-    found = code_digests(ran, model, read)
+    found = code_digests(ran, model, read) if ran else {}
     return [name for name in ran if found[name] != ran[name]]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from ruamel.yaml import YAML
 
-from pipeline.code import Reader, read_file
+from pipeline.code import CODE_FILE, Reader, read_file
 from pipeline.errors import StageError
 from pipeline.params.section import PARAMS_FILE, Section
 from workflow.history.lock import WEIGHTS, outputs
@@ -62,6 +62,11 @@ def seeds_digest(read: Reader = read_file) -> str:
     values = YAML(typ="safe").load(read(str(PARAMS_FILE)) or b"")
     anyone = {**values, "train": {**values["train"], "seed": 0}}
     return run_digest(anyone, (*STAGES, *(stage for stage in TARGETS if stage not in STAGES)), read)
+
+
+def digest_of(revision: Revision) -> str | None:
+    """The `seeds_digest` of a revision's files. None for older commits, whose digests were of another kind."""
+    return None if revision.read(str(CODE_FILE)) is None else seeds_digest(revision.read)
 
 
 def stale() -> bool:
