@@ -14,6 +14,7 @@ from pipeline.processor import KERNELS, STATED, caches, hold_kernels, instructio
 
 AVX2 = "fpu sse2 ssse3 sse4_1 sse4_2 avx f16c fma avx2 bmi1 bmi2"
 AVX512 = f"{AVX2} avx512f avx512dq avx512cd avx512bw avx512vl"
+AMX = f"{AVX512} avx_vnni avx512_vnni avx512_bf16 avx512_fp16 amx_bf16 amx_tile amx_int8"
 
 # machine, name, flags as Linux states them, best kernel set that oneDNN's documentation gives it
 PROCESSORS = [
@@ -26,32 +27,29 @@ PROCESSORS = [
     ("x86_64", "Skylake-X", AVX512, "x86_64 avx512_core"),
     ("x86_64", "Cascade Lake", f"{AVX512} avx512_vnni", "x86_64 avx512_core_vnni"),
     ("x86_64", "Zen 4", f"{AVX512} avx512_vnni avx512_bf16", "x86_64 avx512_core_bf16"),
-    (
-        "x86_64",
-        "Sapphire Rapids",
-        f"{AVX512} avx_vnni avx512_vnni avx512_bf16 avx512_fp16 amx_bf16 amx_tile amx_int8",
-        "x86_64 avx512_core_amx",
-    ),
+    ("x86_64", "Sapphire Rapids", AMX, "x86_64 avx512_core_amx"),
     ("AMD64", "Windows' name of x86-64", AVX2, "x86_64 avx2"),
     ("aarch64", "Cortex-A72", "fp asimd evtstrm aes pmull sha1 sha2 crc32 cpuid", "aarch64 asimd"),
     ("aarch64", "Neoverse V1", "fp asimd evtstrm aes sve svei8mm bf16", "aarch64 sve"),
+    ("aarch64", "flags of another kind", AVX2, "aarch64 linux"),
     ("riscv64", "unknown", "rv64imafdc", "riscv64 linux"),
 ]
 
 
-@pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str | None], None]:
-    """Makes this machine one of the given kind, with the given text in /proc/cpuinfo."""
-    for name in STATED:
-        monkeypatch.delenv(name, raising=False)
+#: Makes this machine one of the given kind, with the given text in /proc/cpuinfo.
+Machine = Callable[[str, str | None], None]
 
-    def become(kind: str, cpuinfo: str | None, system: str = "Linux") -> None:
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    monkeypatch.setattr(os, "environ", {name: value for name, value in os.environ.items() if name not in STATED})
+
+    def become(kind: str, cpuinfo: str | None) -> None:
         if cpuinfo is not None:
             (tmp_path / "cpuinfo").write_text(cpuinfo, encoding="utf-8")
-        places = {"/proc/cpuinfo": tmp_path / "cpuinfo"}
-        monkeypatch.setattr(processor, "Path", places.__getitem__)
+        monkeypatch.setattr(processor, "Path", {"/proc/cpuinfo": tmp_path / "cpuinfo"}.__getitem__)
         monkeypatch.setattr(platform, "machine", lambda: kind)
-        monkeypatch.setattr(platform, "system", lambda: system)
+        monkeypatch.setattr(platform, "system", lambda: "Darwin" if cpuinfo is None else "Linux")
         monkeypatch.setattr(platform, "processor", lambda: "")
 
     return become
@@ -69,43 +67,38 @@ def cpuinfo_arm(flags: str) -> str:
 
 @pytest.mark.parametrize(("kind", "name", "flags", "expected"), PROCESSORS, ids=[p[1] for p in PROCESSORS])
 def test_instruction_set_is_the_best_the_flags_admit(
-    machine: Callable[..., None], kind: str, name: str, flags: str, expected: str
+    machine: Machine, kind: str, name: str, flags: str, expected: str
 ) -> None:
     machine(kind, cpuinfo_arm(flags) if kind == "aarch64" else cpuinfo_x86(name, flags))
     assert instruction_set() == expected
 
 
-def test_machine_without_cpuinfo_is_its_kind_and_system(machine: Callable[..., None]) -> None:
-    machine("arm64", None, "Darwin")
+def test_machine_without_cpuinfo_is_its_kind_and_system(machine: Machine) -> None:
+    machine("arm64", None)
     assert instruction_set() == "aarch64 darwin"
-
-
-def test_flags_of_another_kind_of_machine_do_not_count(machine: Callable[..., None]) -> None:
-    machine("aarch64", cpuinfo_arm(AVX2))
-    assert instruction_set() == "aarch64 linux"
 
 
 ZEN_4 = ("x86_64", cpuinfo_x86("Zen 4", f"{AVX512} avx512_vnni avx512_bf16"))
 
 
-def test_a_library_held_to_less_is_named(machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("variables", "held"),
+    [
+        (
+            {"ONEDNN_MAX_CPU_ISA": "AVX", "TF_ENABLE_ONEDNN_OPTS": "0"},
+            " with ONEDNN_MAX_CPU_ISA=AVX, TF_ENABLE_ONEDNN_OPTS=0",
+        ),
+        ({"ONEDNN_MAX_CPU_ISA": "", "TF_ENABLE_ONEDNN_OPTS": "1"}, ""),
+    ],
+)
+def test_a_library_held_to_less_is_named(machine: Machine, variables: dict[str, str], held: str) -> None:
     machine(*ZEN_4)
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX")
-    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
-    assert instruction_set() == "x86_64 avx512_core_bf16 with ONEDNN_MAX_CPU_ISA=AVX, TF_ENABLE_ONEDNN_OPTS=0"
-
-
-def test_an_empty_variable_holds_nothing(machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    machine("x86_64", cpuinfo_x86("Haswell", AVX2))
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "")
-    assert instruction_set() == "x86_64 avx2"
+    os.environ |= variables
+    assert instruction_set() == f"x86_64 avx512_core_bf16{held}"
 
 
 @pytest.mark.parametrize(("kernels", "expected"), [("avx2", "x86_64 avx2"), ("native", "x86_64 avx512_core_bf16")])
-def test_kernels_that_are_held_make_the_class(
-    machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch, kernels: str, expected: str
-) -> None:
-    monkeypatch.setattr(os, "environ", dict(os.environ))
+def test_kernels_that_are_held_make_the_class(machine: Machine, kernels: str, expected: str) -> None:
     machine(*ZEN_4)
     hold_kernels(kernels)
     assert instruction_set() == expected
@@ -120,18 +113,14 @@ def test_kernels_that_are_held_make_the_class(
     ],
     ids=["nobody knows the kernels", "it has no AVX2", "it is of another kind"],
 )
-def test_a_processor_is_left_alone(
-    machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch, kind: str, cpuinfo: str, kernels: str
-) -> None:
+def test_a_processor_is_left_alone(machine: Machine, kind: str, cpuinfo: str, kernels: str) -> None:
     machine(kind, cpuinfo)
-    monkeypatch.setattr(os, "environ", dict(os.environ))
     before = dict(os.environ)
     hold_kernels(kernels)
     assert os.environ == before
 
 
-def test_what_a_user_has_set_stays_and_is_named(machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "environ", dict(os.environ))
+def test_what_a_user_has_set_stays_and_is_named(machine: Machine) -> None:
     machine(*ZEN_4)
     os.environ |= {"OPENBLAS_CORETYPE": "Zen", "NPY_DISABLE_CPU_FEATURES": ""}
     hold_kernels("avx2")
@@ -174,27 +163,17 @@ def test_held_kernels_give_bytes_that_no_instruction_set_of_the_environment_chan
 
 
 def test_caches_are_those_of_the_first_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for index, (level, kind, size) in enumerate(
-        [("1", "Data", "48K"), ("1", "Instruction", "32K"), ("2", "Unified", "1024K"), ("3", "Unified", "32768K")]
-    ):
-        folder = tmp_path / f"index{index}"
-        folder.mkdir()
-        for name, text in (("level", level), ("type", kind), ("size", size)):
-            (folder / name).write_text(f"{text}\n", encoding="utf-8")
     monkeypatch.setattr(processor, "Path", lambda path: tmp_path / Path(path).name)
+    assert caches() == "unknown"
+    for index, facts in enumerate(["1 Data 48K", "1 Instruction 32K", "2 Unified 1024K", "3 Unified 32768K"]):
+        (tmp_path / f"index{index}").mkdir()
+        for name, text in zip(("level", "type", "size"), facts.split(), strict=True):
+            (tmp_path / f"index{index}" / name).write_text(f"{text}\n", encoding="utf-8")
     assert caches() == "48K 1024K"
 
 
-def test_caches_that_no_system_tells_are_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processor, "Path", lambda _: tmp_path / "absent")
-    assert caches() == "unknown"
-
-
-def test_processor_has_its_makers_name(machine: Callable[..., None]) -> None:
+def test_processor_has_its_makers_name_or_is_its_kind(machine: Machine) -> None:
     machine("x86_64", cpuinfo_x86("AMD EPYC 9V74: 80-Core", AVX2))
     assert processor_name() == "AMD EPYC 9V74: 80-Core"
-
-
-def test_processor_without_a_name_is_its_kind(machine: Callable[..., None]) -> None:
     machine("aarch64", cpuinfo_arm("fp asimd"))
     assert processor_name() == "aarch64"
