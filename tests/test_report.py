@@ -3,9 +3,10 @@
 import csv
 import json
 import re
+from functools import cached_property
 from html.parser import HTMLParser
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import HOSTILE, ROOT, Project, as_committed, sweep_record
@@ -26,45 +27,45 @@ class Outline(HTMLParser):
 
     def __init__(self, page: str) -> None:
         super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[list[Any]] = []
-        self.tables: dict[str, list[list[str]]] = {}
+        self.elements: list[tuple[str, dict[str, str | None], list[str]]] = []
         self.open: list[int] = []
         self.feed(page)
         self.close()
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        found = dict(attributes)
-        self.elements.append((tag, found))
-        if tag == "table":
-            self.rows = self.tables.setdefault(found.get("id") or f"table-{len(self.tables)}", [])
-        elif tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th"):
-            self.rows[-1].append("")
-        self.texts.append([tag, ""])
         if tag not in VOID:
-            self.open.append(len(self.texts) - 1)
+            self.open.append(len(self.elements))
+        self.elements.append((tag, dict(attributes), []))
 
     def handle_endtag(self, tag: str) -> None:
         if tag not in VOID:
-            assert self.texts[self.open.pop()][0] == tag
+            assert self.elements[self.open.pop()][0] == tag
 
     def handle_data(self, data: str) -> None:
         for number in self.open:
-            self.texts[number][1] += data
-        if any(self.texts[number][0] in ("td", "th") for number in self.open):
-            self.rows[-1][-1] += data
+            self.elements[number][2].append(data)
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    def table(self, name: str) -> dict[str, list[str]]:
-        """Cells of each row after its head, by that."""
-        return {cells[0]: cells[1:] for cells in ([" ".join(c.split()) for c in row] for row in self.tables[name])}
+        return [attributes for name, attributes, _ in self.elements if name == tag]
 
     def said(self, tag: str) -> list[str]:
-        return [" ".join(text.split()) for name, text in self.texts if name == tag]
+        return [" ".join("".join(parts).split()) for name, _, parts in self.elements if name == tag]
+
+    @cached_property
+    def tables(self) -> list[tuple[str | None, dict[str, list[str]]]]:
+        """Id of each table, and cells of each row after its head, by that."""
+        found: list[tuple[str | None, list[list[str]]]] = []
+        for tag, attributes, parts in self.elements:
+            if tag == "table":
+                found.append((attributes.get("id"), []))
+            elif tag == "tr":
+                found[-1][1].append([])
+            elif tag in ("td", "th"):
+                found[-1][1][-1].append(" ".join("".join(parts).split()))
+        return [(name, {row[0]: row[1:] for row in rows}) for name, rows in found]
+
+    def table(self, name: str) -> dict[str, list[str]]:
+        return dict(self.tables)[name]
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def test_each_link_has_its_section_and_nothing_is_asked_of_a_network(outline: Ou
     sections = {attributes["id"] for attributes in outline.all("section")}
     links = [attributes["href"] or "" for attributes in outline.all("a")]
     assert {link[1:] for link in links} - {"main"} == sections
-    addresses = [value for _, found in outline.elements for key, value in found.items() if key in ("src", "href")]
+    addresses = [value for _, found, _ in outline.elements for key, value in found.items() if key in ("src", "href")]
     assert {re.split("[#:]", address or "")[0] for address in addresses} == {"", "data"}
     assert outline.all("html") == [{"lang": "en"}]
     assert len(outline.all("h1")) == len(outline.all("main")) == 1
@@ -107,7 +108,7 @@ def test_what_can_be_seen_or_moved_has_a_name(outline: Outline) -> None:
     assert all(attributes.get("alt") for attributes in outline.all("img"))
     for canvas in outline.all("canvas"):
         assert canvas.get("aria-hidden") == "true" or canvas.get("aria-label")
-    named = [found for _, found in outline.elements if found.get("role") in ("application", "region", "group")]
+    named = [found for _, found, _ in outline.elements if found.get("role") in ("application", "region", "group")]
     assert named
     assert all(attributes.get("aria-label") for attributes in named)
     assert len(outline.all("input")) == len(outline.all("label"))
@@ -120,25 +121,17 @@ def test_two_revisions_with_real_figures_are_below_five_megabytes(tmp_path: Path
     done = Project(ROOT).run("python", "-m", "workflow.report", "HEAD", "HEAD", "--output", str(page))
     assert done.returncode == 0, done.stderr
     assert page.stat().st_size < 5e6
-    assert len(Outline(page.read_text(encoding="utf-8")).all("img")) == 2 * len(
-        list((ROOT / "metrics/figures").iterdir())
-    )
+    figures = list((ROOT / "metrics/figures").iterdir())
+    assert len(Outline(page.read_text(encoding="utf-8")).all("img")) == 2 * len(figures)
 
 
 # ---- what it says
 
 
-@pytest.mark.parametrize(
-    ("number", "error", "text"),
-    [
-        (225.1497, 0.7439, "225.15"),
-        (0.93794, 0.0124979, "0.938"),
-        (262.4, 12.3, "262"),
-        (12345.6, 123.0, "12346"),
-        (28, None, "28"),
-        (1.0, 0.0, "1.000"),
-    ],
-)
+NUMBERS = [(225.1497, 0.7439, "225.15"), (0.93794, 0.0124979, "0.938"), (262.4, 12.3, "262"), (12345.6, 123.0, "12346")]
+
+
+@pytest.mark.parametrize(("number", "error", "text"), [*NUMBERS, (28, None, "28"), (1.0, 0.0, "1.000")])
 def test_a_number_is_shown_to_the_second_digit_of_its_error(number: float, error: float | None, text: str) -> None:
     assert shown(number, error) == text
     assert shown(number, error, sign=True) == f"+{text}"
@@ -148,13 +141,10 @@ def test_the_headlines_are_the_committed_metrics(outlines: dict[str, Outline], t
     metrics = [json.loads(committed(two_revisions, r, "metrics/evaluation.json")) for r in ("main", HOSTILE)]
     for name, sides in (("two", metrics), ("one", metrics[1:])):
         cells = outlines[name].table("headlines")["NLL, binarised nats"]
+        numbers, errors = zip(*(map(float, cell.split(" ± ")) for cell in cells), strict=True)
         expected = [side[split]["binarised"] for split in ("validation", "test") for side in sides]
-        assert [float(cell.partition(" ± ")[0]) for cell in cells] == pytest.approx(
-            [found["nll_nats"] for found in expected], abs=0.05
-        )
-        assert [float(cell.partition(" ± ")[2]) for cell in cells] == pytest.approx(
-            [found["nll_nats_se"] for found in expected], rel=0.05
-        )
+        assert numbers == pytest.approx([found["nll_nats"] for found in expected], abs=0.05)
+        assert errors == pytest.approx([found["nll_nats_se"] for found in expected], rel=0.05)
 
 
 def test_the_page_and_the_command_give_one_verdict(outlines: dict[str, Outline], two_revisions: Project) -> None:
@@ -165,7 +155,7 @@ def test_the_page_and_the_command_give_one_verdict(outlines: dict[str, Outline],
     cells = [cell for row in page.table("verdicts").values() for cell in row]
     for row in comparison["verdicts"]:
         assert {row["verdict"], f"{row['difference']:+z.3f}", f"{row['low']:+z.3f} to {row['high']:+z.3f}"} <= {*cells}
-    assert "verdicts" not in outlines["one"].tables
+    assert "verdicts" not in dict(outlines["one"].tables)
 
 
 def test_losses_by_class_are_those_of_validation_images(outlines: dict[str, Outline], two_revisions: Project) -> None:
@@ -191,10 +181,10 @@ def test_every_parameter_is_there_and_the_changed_ones_are_marked(
 ) -> None:
     params = YAML(typ="safe").load(committed(two_revisions, HOSTILE, "params.yaml"))
     names = {f"{section}.{key}" for section, values in params.items() for key in values}
-    rows = {row[0].split()[0]: row for table in outlines["two"].tables.values() for row in table if "." in row[0]}
-    assert names <= rows.keys()
-    assert {name for name in names if "changed" in rows[name][0]} == {"train.epochs", "explore.seed"}
-    assert rows["train.epochs"][1:] == ["3", "12"]
+    rows = {head: cells for _, table in outlines["two"].tables for head, cells in table.items() if "." in head}
+    assert names <= {head.split()[0] for head in rows}
+    assert {head.split()[0] for head in rows if "changed" in head} == {"train.epochs", "explore.seed"}
+    assert ["3", "12"] in [cells for head, cells in rows.items() if head.startswith("train.epochs")]
 
 
 def test_the_provenance_is_that_of_the_runs_and_the_lock(outline: Outline, two_revisions: Project) -> None:
@@ -214,7 +204,7 @@ def test_the_provenance_is_that_of_the_runs_and_the_lock(outline: Outline, two_r
 def test_the_name_of_a_branch_and_a_commits_subject_are_text(outline: Outline) -> None:
     assert HOSTILE in outline.said("h1")[0]
     assert any(text.count(HOSTILE) == 2 for text in outline.said("li"))
-    assert not any("pwned" in text for name, text in outline.texts if name == "script" and "json" not in text)
+    assert not any("pwned" in text for text in outline.said("script") if "json" not in text)
 
 
 def test_the_values_of_parameters_are_text(
@@ -245,18 +235,11 @@ def test_what_an_older_revision_has_no_stage_for_is_said(two_revisions: Project,
     assert len(write(project, "workspace").all("canvas")) == 0
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param("metrics/figures/samples.png", marks=pytest.mark.whole),
-        pytest.param("metrics/history.csv", marks=pytest.mark.whole),
-        pytest.param("metrics/model_card.md", marks=pytest.mark.whole),
-        pytest.param("metrics/processor.json", marks=pytest.mark.whole),
-        pytest.param("metrics/per_image.npz", marks=pytest.mark.whole),
-        pytest.param("dvc.lock", marks=pytest.mark.whole),
-        pytest.param("params.yaml", marks=pytest.mark.whole),
-    ],
-)
+LACKING = ["figures/samples.png", "history.csv", "model_card.md", "processor.json", "per_image.npz"]
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("path", [*(f"metrics/{name}" for name in LACKING), "dvc.lock", "params.yaml"])
 def test_what_a_revision_lacks_is_said_and_the_rest_is_shown(
     two_revisions: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
@@ -296,13 +279,9 @@ def test_completed_trials_of_a_sweep_are_shown_the_best_first(outline: Outline) 
 
 def test_the_charts_of_a_sweep_show_its_trials(two_revisions: Project) -> None:
     (sweep,) = sweeps(Revision("workspace", None, two_revisions.folder))
-    rows = {
-        name: [row for rows in chart["datasets"].values() for row in rows] for name, chart in sweep["charts"].items()
-    }
-    assert [(row["minutes"], row["loss"], row["best so far"]) for row in rows["progress"]] == [
-        (1.0, 240.0, 240.0),
-        (3.0, 235.5, 235.5),
-    ]
+    rows = {name: [*chain(*chart["datasets"].values())] for name, chart in sweep["charts"].items()}
+    progress = [(row["minutes"], row["loss"], row["best so far"]) for row in rows["progress"]]
+    assert progress == [(1.0, 240.0, 240.0), (3.0, 235.5, 235.5)]
     assert {row["parameter"]: row["share"] for row in rows["importance"]} == sweep_record()["importance"]
     places = {(row["trial"], row["axis"]): row["place"] for row in rows["coordinates"]}
     assert (places["cut-1", "train.learning_rate"], places["cut-3", "train.learning_rate"]) == (0, 1)
