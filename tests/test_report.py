@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from pipeline.errors import StageError
 from workflow.history.revisions import Revision, resolve
 from workflow.report.__main__ import main
-from workflow.report.numbers import shown
+from workflow.report.numbers import _HEADLINES, shown
 from workflow.report.page import render
 from workflow.report.sweeps import places, sweeps
 
@@ -137,10 +137,14 @@ def test_a_number_is_shown_to_the_second_digit_of_its_error(number: float, error
     assert shown(number, error, sign=True) == f"+{text}"
 
 
-def test_the_headlines_are_the_committed_metrics(outlines: dict[str, Outline], two_revisions: Project) -> None:
+def test_figures_and_headlines_are_the_committed_ones(outlines: dict[str, Outline], two_revisions: Project) -> None:
+    figures = list((two_revisions.folder / "metrics/figures").iterdir())
     metrics = [json.loads(committed(two_revisions, r, "metrics/evaluation.json")) for r in ("main", HOSTILE)]
     for name, sides in (("two", metrics), ("one", metrics[1:])):
-        cells = outlines[name].table("headlines")["NLL, binarised nats"]
+        assert len(outlines[name].all("img")) == len(figures) * len(sides)
+        rows = outlines[name].table("headlines")
+        assert {f"{words} {unit}".strip() for _, _, words, unit in _HEADLINES} <= rows.keys()
+        cells = rows["NLL, binarised nats"]
         numbers, errors = zip(*(map(float, cell.split(" ± ")) for cell in cells), strict=True)
         expected = [side[split]["binarised"] for split in ("validation", "test") for side in sides]
         assert numbers == pytest.approx([found["nll_nats"] for found in expected], abs=0.05)
