@@ -29,7 +29,8 @@ from conftest import (
 )
 from ruamel.yaml import YAML
 
-from pipeline.code import code_digests, read_file
+from pipeline.code import code_digests, read_file, sources_of
+from pipeline.params.model import named_modules
 
 IMPORTANCE_SAMPLES = SLICE_PARAMS["evaluate"]["importance_samples"]
 
@@ -193,6 +194,8 @@ def test_code_runs_the_stages_again_that_load_it(project: Project) -> None:
     loaded = {name: json.loads((project.folder / f"state/loaded-{name}.json").read_text()) for name in stages}
     loaded = {name: [*files, "stages/__main__.py"] for name, files in loaded.items()}  # which is run, not imported
     model = YAML(typ="safe").load(project.folder / "params.yaml")["model"]
+    named = sources_of(named_modules(model), partial(read_file, folder=project.folder))
+    loaded["describe"] += named  # it takes the section `model`, and tells of the networks without building them
     others = sorted(stages - {"check"})
     read = partial(read_file, folder=project.folder)
     before = code_digests(others, model, read)
