@@ -17,6 +17,7 @@ from pipeline.params.model import ARCHITECTURES, PRIORS
 from pipeline.params.section import PARAMS_FILE
 from pipeline.params.whole import Params
 from pipeline.stage import Output
+from pipeline.surroundings import no_home
 from vae.fashion_mnist import PUBLISHED_VALIDATION_COUNT, SHAPES
 
 #: Digest of the networks that were last built.
@@ -78,7 +79,8 @@ def _require_networks(params: Params) -> None:
     proof = hashlib.sha256(json.dumps(causes, sort_keys=True).encode()).hexdigest()
     if PROVED.is_file() and PROVED.read_text(encoding="utf-8") == proof:
         return
-    from vae.model import build_vae
+    with no_home():
+        from vae.model import build_vae
 
     try:
         build_vae(**params.model.networks)
