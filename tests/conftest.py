@@ -508,6 +508,21 @@ def killer(tmp_path: Path) -> Callable[..., dict[str, str]]:
     return environment
 
 
+def write(name: str, text: str) -> None:
+    """Writes a file of the current folder."""
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def written(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The FILES of the test's module in a folder of their own, which is the current one, as for a stage."""
+    monkeypatch.chdir(tmp_path)
+    for name, text in request.module.FILES.items():
+        write(name, text)
+
+
 def remove(project: Project, *paths: str) -> None:
     """Removes files and folders of a project, if they are there."""
     for path in paths:

@@ -10,7 +10,7 @@ from modulefinder import ModuleFinder
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, write
 
 from pipeline.code import code_digests, code_of, sources_of
 from pipeline.errors import StageError
@@ -40,18 +40,7 @@ SOURCES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The project in a folder of its own, which is the current one, as for a stage."""
-    monkeypatch.chdir(tmp_path)
-    for name, text in FILES.items():
-        write(name, text)
-
-
-def write(name: str, text: str) -> None:
-    path = Path(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+pytestmark = pytest.mark.usefixtures("written")
 
 
 def digests() -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from conftest import write
 
 from pipeline.code import code_of, digest_of_code
 from pipeline.errors import StageError
@@ -30,22 +31,10 @@ FILES = {
     "data/facts.json": "facts",
     "numeric.txt": "python 3.11",
 }
-SOURCES = [name for name in sorted(FILES) if name.endswith(".py") and name != "vae/unused.py"]
 PARAMS = {"train": {"seed": 1, "beta": 1.0}, "model": {"widths": [32, 64]}}
 
 
-@pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The project in a folder of its own, which is the current one, as for a stage."""
-    monkeypatch.chdir(tmp_path)
-    for name, text in FILES.items():
-        write(name, text)
-
-
-def write(name: str, text: str) -> None:
-    path = Path(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+pytestmark = pytest.mark.usefixtures("written")
 
 
 def take() -> Provenance:

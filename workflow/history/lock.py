@@ -72,7 +72,7 @@ def _first_change(locked: Any, stated: Any) -> str:
 
 
 def _files(revision: Revision, stages: Mapping[str, Any]) -> Iterator[str]:
-    """Sources and git-tracked results whose md5 is another one; below data/ git tracks nothing."""
+    """Names inputs and results whose md5 is another one. Below data/ git tracks nothing."""
     for name, stage in stages.items():
         for kind, verb in (("deps", "read"), ("outs", "wrote")):
             if kind == "deps" and str(CODE_FILE) in {entry["path"] for entry in stage.get("outs", [])}:

@@ -1,4 +1,4 @@
-"""Presets: named sections of parameters in place of those in `params.yaml`, and what their last full run found."""
+"""Presets: what named experiments change in `params.yaml`, and what their last full run found."""
 
 import hashlib
 import json
