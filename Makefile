@@ -18,7 +18,7 @@ N = 5
 HEAD = workspace
 OUTPUT = report.html
 
-.PHONY: all setup setup-scale setup-dev test test-more test-whole lint quick compare report experiment sweep workers seeds audit verify release pull faults vulnerabilities bench bench-tests bench-scale portability lock lock-torch clean distclean help help-all
+.PHONY: all setup setup-review setup-scale setup-dev test test-more test-whole lint quick compare report experiment sweep workers seeds audit verify release pull faults vulnerabilities bench bench-tests bench-scale portability lock lock-torch clean distclean help help-all
 .NOTPARALLEL:
 
 all: setup ## run what has changed, print the test metrics (also plain `make`; PYTHON=/a/python names a Python)
@@ -27,6 +27,9 @@ all: setup ## run what has changed, print the test metrics (also plain `make`; P
 
 setup: ### bring .venv to the lock of what `make` needs
 	@sh workflow/setup.sh runtime
+
+setup-review: ### bring .venv to the lock of what `make report`, `audit` and `verify` need
+	@sh workflow/setup.sh review
 
 setup-scale: ### bring .venv to the lock of what `make sweep`, `workers`, `seeds` and `audit REVS=` need
 	@sh workflow/setup.sh scale
@@ -57,7 +60,7 @@ quick: setup ## run every stage on the real data with cut-down parameters, in a 
 compare: setup ## is HEAD better than BASE, with errors: BASE=main HEAD=workspace (ARGS="--format md --fail-if-worse")
 	@.venv/bin/python -m workflow.compare "$(or $(BASE),main)" "$(HEAD)" $(ARGS)
 
-report: setup ## write one page, OUTPUT=report.html, for HEAD=workspace, or beside BASE=REVISION
+report: setup-review ## write one page, OUTPUT=report.html, for HEAD=workspace, or beside BASE=REVISION
 	@.venv/bin/python -m workflow.report "$(HEAD)" $(if $(BASE),"$(BASE)") --output "$(OUTPUT)"
 
 experiment: setup ## run a preset as a DVC experiment and record it: NAME=textbook (ARGS=--force goes to dvc exp run)
@@ -72,12 +75,12 @@ workers: setup-scale ### share one training among train.workers processes, by Ra
 seeds: setup-scale ## run the parameters with N seeds as DVC experiments and record the spread: N=5
 	@.venv/bin/python -m workflow.scale.seeds "$(N)"
 
-audit: setup ## prove a commit's numbers by running it anew: REV=HEAD PRESET= SEED= SIGN=key.pem PACK= (ARGS="--quick --strict")
+audit: setup-review ## prove a commit's numbers by running it anew: REV=HEAD PRESET= SEED= SIGN=key.pem PACK= (ARGS="--quick --strict")
 	@$(if $(REVS),sh workflow/setup.sh scale && .venv/bin/python -m workflow.scale.audits "$(REVS)",$\
 	    .venv/bin/python -m workflow.audit "$(or $(REV),HEAD)") $(if $(PRESET),--preset "$(PRESET)") $(if $(SEED),--seed "$(SEED)") \
 	    $(if $(SIGN),--sign "$(SIGN)") $(if $(PACK),--pack "$(PACK)") $(ARGS)
 
-verify: setup ### prove a signed audit offline: FROM=audits/COMMIT KEY=key.pub
+verify: setup-review ### prove a signed audit offline: FROM=audits/COMMIT KEY=key.pub
 	@.venv/bin/python -m workflow.audit.verify "$(FROM)" "$(KEY)"
 
 release: setup ### check that everything is in date, pack what DVC holds, tag the commit: VERSION=1.0.0
@@ -118,8 +121,9 @@ lock: setup ### make requirements/ and numeric.txt anew from pyproject.toml (ARG
 	        --custom-compile-command "make lock" $(ARGS) "$$@"; \
 	}; \
 	compile pyproject.toml -o requirements/runtime.txt; \
-	compile pyproject.toml --extra scale -c requirements/runtime.txt -o requirements/scale.txt; \
-	compile pyproject.toml --extra scale --extra dev -c requirements/scale.txt -o requirements/dev.txt; \
+	compile pyproject.toml --extra review -c requirements/runtime.txt -o requirements/review.txt; \
+	compile pyproject.toml --extra review --extra scale -c requirements/review.txt -o requirements/scale.txt; \
+	compile pyproject.toml --all-extras -c requirements/scale.txt -o requirements/dev.txt; \
 	echo 'setuptools>=80' | compile - -c requirements/runtime.txt -o requirements/build.txt; \
 	.venv/bin/python -m pipeline.environment --write; \
 	git diff --stat -- requirements numeric.txt
