@@ -1,9 +1,10 @@
 """Estimates of the evidence lower bound and of the likelihood, image by image."""
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -52,10 +53,6 @@ def kl_per_latent(posterior: Posterior) -> Array:
     return kl.astype(np.float32)
 
 
-def _ignore(images: int) -> None:
-    """Shows no progress."""
-
-
 class Evaluator:
     """Runs a VAE over arrays, a batch a call."""
 
@@ -63,7 +60,7 @@ class Evaluator:
         self,
         vae: VAE,
         batch_size: int,
-        advance: Callable[[int], None] = _ignore,
+        advance: Callable[[int], None] = lambda _: None,
         *,
         jit_compile: bool = False,
         workers: int = 1,
@@ -86,12 +83,12 @@ class Evaluator:
 
     def encode(self, images: Array) -> Posterior:
         """q(z|x) of each of `images`, (count, 28, 28) float32 in [0, 1]."""
-        means, log_vars = zip(*(self._encode(tf.constant(images[part])) for part in self._parts(images)), strict=True)
+        means, log_vars = zip(*self._batches(self._encode, images), strict=True)
         return Posterior(np.concatenate(means), np.concatenate(log_vars))
 
     def samples(self, noise: Array) -> Array:
         """Probability of each pixel of draws of the prior, (count, 28, 28) float32, from standard normal `noise`."""
-        return np.concatenate([self._decode(self._vae.from_noise(tf.constant(noise[p]))) for p in self._parts(noise)])
+        return np.concatenate([*self._batches(lambda part: self._decode(self._vae.from_noise(part)), noise)])
 
     def draws(self, noise: Array, uniform: Array) -> Array:
         """Binary images drawn from the model, (count, 28, 28) float32.
@@ -100,12 +97,11 @@ class Evaluator:
             noise: (count, latent) float32, standard normal; makes the latents.
             uniform: (count, 28, 28) float32, uniform on [0, 1); makes the pixels.
         """
-        arrays = ((tf.constant(noise[part]), tf.constant(uniform[part])) for part in self._parts(noise))
-        return np.concatenate([self._images(*pair) for pair in arrays])
+        return np.concatenate([*self._batches(self._images, noise, uniform)])
 
     def decode(self, latents: Array) -> Array:
         """Probability of each pixel, (count, 28, 28) float32, given `latents`, (count, latent) float32."""
-        return np.concatenate([self._decode(tf.constant(latents[part])) for part in self._parts(latents)])
+        return np.concatenate([*self._batches(self._decode, latents)])
 
     def terms(self, images: Array, posterior: Posterior, *, seed: int, samples: int) -> tuple[Array, Array]:
         """Reconstruction loss -log p(x|z) and KL(q(z|x) || p(z)) of each image, by each of `samples` draws of q(z|x).
@@ -124,15 +120,14 @@ class Evaluator:
         Returns:
             Reconstruction loss and KL, each (samples, count) float32, nats per image.
         """
-        terms = np.empty((2, samples, len(images)), np.float32)
+        terms = []
         for sample in range(samples):
             noise = evaluation_noise(len(images), self._vae.latent_dim, seed, sample)
             targets = evaluation_draw(images, seed, sample).numpy() if self._vae.autoregressive else images
-            for part in self._parts(images):
-                arrays = (targets[part], posterior.mean[part], posterior.log_var[part], noise[part])
-                terms[:, sample, part] = self._terms(*map(tf.constant, arrays))
-                self._advance(len(images[part]))
-        reconstruction, kl = terms
+            for batch in self._batches(self._terms, targets, posterior.mean, posterior.log_var, noise):
+                terms.append(batch)
+                self._advance(batch.shape[1])
+        reconstruction, kl = np.concatenate(terms, axis=1).reshape(2, samples, len(images))
         return reconstruction, kl
 
     def predictions(self, images: Array, posterior: Posterior, *, seed: int) -> Array:
@@ -149,10 +144,7 @@ class Evaluator:
             (count, 28, 28) float32.
         """
         noise = evaluation_noise(len(images), self._vae.latent_dim, seed, 0)
-        arrays = (images, posterior.mean, posterior.log_var, noise)
-        return np.concatenate(
-            [self._predictions(*(tf.constant(a[part]) for a in arrays)) for part in self._parts(images)]
-        )
+        return np.concatenate([*self._batches(self._predictions, images, posterior.mean, posterior.log_var, noise)])
 
     def likelihood(self, images: Array, posterior: Posterior, *, seed: int, samples: int) -> Likelihood:
         """The estimates of `likelihoods`, of all images in one."""
@@ -207,8 +199,10 @@ class Evaluator:
         nll = math.log(taken) - log_sum
         return Likelihood(nll.astype(np.float32), np.sqrt(relative_variance).astype(np.float32), taken)
 
-    def _parts(self, array: Array) -> list[slice]:
-        return [slice(start, start + self._batch_size) for start in range(0, len(array), self._batch_size)]
+    def _batches(self, call: Callable[..., Any], *arrays: Array | tf.Tensor) -> Iterator[Any]:
+        """What `call` makes of the first batch of all arrays, of the second, and so on."""
+        for start in range(0, len(arrays[0]), self._batch_size):
+            yield call(*(tf.constant(array[start : start + self._batch_size]) for array in arrays))
 
     @tf.function
     def _encode(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

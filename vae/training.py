@@ -144,7 +144,7 @@ def fit(
                 advance(len(losses.kl) * recipe.batch_size, note)
         trainer.update_model()
         terms = _validation_terms(evaluator, validation, recipe.seed)
-        _refuse_nonfinite_validation(terms, ahead.stop)
+        _refuse_nonfinite(dict(zip(COLUMNS[4:], terms, strict=True)), f"at the end of epoch {ahead.stop}")
         run.history.append([ahead.stop, *_training_terms(blocks, recipe), *terms])
         if run.kept_epoch == ahead.stop:
             run.kept = weights_of(trainer.vae)
@@ -172,13 +172,12 @@ def _validation_terms(evaluator: Evaluator, images: NDArray[np.float32], seed: i
     return reconstruction + kl, reconstruction, kl
 
 
-def _refuse_nonfinite_validation(terms: Sequence[float], epoch: int) -> None:
-    """Refuses weights that the last update spoilt, before they replace the last good state."""
-    for name, nats in zip(COLUMNS[4:], terms, strict=True):
-        if not np.isfinite(nats):
+def _refuse_nonfinite(terms: Mapping[str, float], when: str) -> None:
+    """Refuses terms of the loss, by name in nats, one of which is not finite; of several it names the first."""
+    for name, nats in terms.items():
+        if not math.isfinite(nats):
             raise FloatingPointError(
-                f"the {name} became {nats} at the end of epoch {epoch}: "
-                f"a lower learning rate or a longer KL warm-up may help"
+                f"the {name} became {nats} {when}: a lower learning rate or a longer KL warm-up may help"
             )
 
 
@@ -257,7 +256,7 @@ class Trainer:
         if recipe.schedule == "constant" and not warmup:
             return recipe.learning_rate
         return keras.optimizers.schedules.CosineDecay(
-            recipe.learning_rate / (warmup + 1) if warmup else recipe.learning_rate,
+            recipe.learning_rate / (warmup + 1),
             decay_steps=max(recipe.epochs * self.steps_per_epoch - warmup, 1),
             alpha=1.0 if recipe.schedule == "constant" else 0.0,
             warmup_target=recipe.learning_rate if warmup else None,
@@ -323,7 +322,10 @@ class Trainer:
                 images = tf.pad(images, [[0, STEPS_PER_CALL - count], [0, 0], [0, 0], [0, 0]])
             reconstruction, kl = self._take_steps(images, steps[0], tf.constant(count), samples)
             losses = Losses(reconstruction.numpy()[:count], kl.numpy()[:count])
-            _refuse_nonfinite(losses, epoch, int(steps[0]) - epoch * self.steps_per_epoch)
+            within = 1 + steps.numpy() - epoch * self.steps_per_epoch
+            for step, *terms in zip(within, losses.kl, losses.reconstruction, strict=True):
+                named = dict(zip(("KL divergence", "reconstruction loss"), terms, strict=True))
+                _refuse_nonfinite(named, f"at step {step} of epoch {epoch + 1}")
             if self._averages:
                 self._update_average(steps[-1] + 1, tf.constant(count))
             yield losses
@@ -383,15 +385,3 @@ class Trainer:
             loss = -tf.reduce_mean(importance_weighted_bound(log_weights)) / self._workers
         self._optimizer.apply(tape.gradient(loss, vectors), self._vectors)
         return tf.reduce_mean(reconstruction), tf.reduce_mean(kl)
-
-
-def _refuse_nonfinite(losses: Losses, epoch: int, first: int) -> None:
-    """Refuses the earliest step with a term that is not finite; of two at one step the KL, which comes first."""
-    terms = {"KL divergence": losses.kl, "reconstruction loss": losses.reconstruction}
-    bad = {term: int(np.argmin(np.isfinite(values))) for term, values in terms.items() if not np.isfinite(values).all()}
-    if bad:
-        term = min(bad, key=bad.__getitem__)
-        raise FloatingPointError(
-            f"the {term} became {terms[term][bad[term]]} at step {first + bad[term] + 1} of epoch {epoch + 1}: "
-            f"a lower learning rate or a longer KL warm-up may help"
-        )
