@@ -1,82 +1,20 @@
 """Refined posteriors against the best diagonal Gaussian of a linear-Gaussian model, which has a closed form."""
 
-from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-from keras import layers
+from linear_gaussian import LATENTS, Exact, drawn_images, linear_gaussian, truth_of
 from numpy.typing import NDArray
 
 from vae import refinement
 from vae.evaluation import Evaluator, Posterior
-from vae.model import VAE, Flow
-from vae.priors import coupling_flow
+from vae.model import VAE
 from vae.refinement import refine
 
 Array = NDArray[np.float32]
-Exact = NDArray[np.float64]
 
-COUNT, LATENTS, DEVIATION = 4, 3, 0.5
-
-
-class LinearGaussian(VAE):
-    """p(x|z) = N(W z + b, s^2 I), with W and b the decoder's weights."""
-
-    def reconstruction_loss(self, latent: tf.Tensor, targets: tf.Tensor, *, training: bool = False) -> tf.Tensor:
-        assert not training
-        residual = (targets - self.decoder(latent)) / DEVIATION
-        return tf.reduce_sum(tf.square(residual) / 2 + np.log(DEVIATION * np.sqrt(2 * np.pi)), axis=(1, 2))
-
-
-@dataclass(frozen=True)
-class Truth:
-    """Exact moments of the model's prior and posterior, and log p(x) of the images."""
-
-    precision: Exact  # (latents, latents), of the posterior
-    mean: Exact  # (count, latents), of the posterior
-    log_likelihood: Exact  # (count,)
-
-
-def linear_gaussian(learned_prior: bool = False) -> LinearGaussian:
-    """A model whose loadings overlap; a learned prior is a Gaussian away from the origin."""
-    keras.utils.set_random_seed(0)
-    generator = np.random.default_rng(0)
-    image, latent = keras.Input((28, 28)), keras.Input((LATENTS,))
-    encoder = keras.Model(image, [layers.Dense(LATENTS)(layers.Flatten()(image)) for _ in range(2)])
-    pixels = layers.Dense(784)
-    decoder = keras.Model(latent, layers.Reshape((28, 28))(pixels(latent)))
-    mixing = np.array([[0.5, 0.6, 0.0], [0.0, 0.8, 1.2], [0.4, 0.4, 1.2]])
-    pixels.set_weights([(generator.normal(size=(784, 3)) @ mixing / 28).T, generator.normal(size=784)])
-    if not learned_prior:
-        return LinearGaussian(encoder, decoder)
-    prior = Flow(*coupling_flow.build(LATENTS, [4, 4]))
-    for weight in prior.normalise.weights:  # without kernels, scales and shifts depend on nothing
-        weight.assign(generator.normal(0, 0.5, weight.shape) if weight.path.endswith("bias") else 0 * weight)
-    return LinearGaussian(encoder, decoder, prior)
-
-
-def drawn_images(vae: VAE) -> Array:
-    generator = np.random.default_rng(1)
-    latents = vae.from_noise(tf.constant(generator.normal(size=(COUNT, LATENTS)).astype(np.float32)))
-    return vae.decoder(latents).numpy() + generator.normal(0, DEVIATION, (COUNT, 28, 28)).astype(np.float32)
-
-
-def truth_of(vae: VAE, images: Array) -> Truth:
-    loadings, offset = (weight.numpy().astype(np.float64).T for weight in vae.decoder.weights)
-    centre, moved = (vae.from_noise(tf.fill((1, LATENTS), value)).numpy().astype(np.float64)[0] for value in (0.0, 1.0))
-    prior_variance = (moved - centre) ** 2
-    precision = np.diag(1 / prior_variance) + loadings.T @ loadings / DEVIATION**2
-    residual = images.reshape(COUNT, 784) - offset - loadings @ centre
-    covariance = loadings @ np.diag(prior_variance) @ loadings.T + DEVIATION**2 * np.eye(784)
-    squares = np.sum(residual * np.linalg.solve(covariance, residual.T).T, axis=1)
-    return Truth(
-        precision=precision,
-        mean=centre + residual @ loadings @ np.linalg.inv(precision) / DEVIATION**2,
-        log_likelihood=-0.5 * (squares + np.linalg.slogdet(2 * np.pi * covariance)[1]),
-    )
+COUNT = 4
 
 
 def poor_posterior() -> Posterior:
@@ -103,7 +41,7 @@ def elbos(vae: VAE, images: Array, posterior: Posterior) -> tuple[Exact, Exact]:
 )
 def test_a_poor_posterior_becomes_the_best_diagonal_gaussian(learned_prior: bool, jit_compile: bool) -> None:
     vae = linear_gaussian(learned_prior)
-    images, poor = drawn_images(vae), poor_posterior()
+    images, poor = drawn_images(vae, COUNT), poor_posterior()
     truth = truth_of(vae, images)
     precisions = np.diag(truth.precision)
     assert 1 < precisions.min() < precisions.max() < 20
@@ -124,7 +62,7 @@ def test_a_poor_posterior_becomes_the_best_diagonal_gaussian(learned_prior: bool
 
 def test_an_image_is_refined_whatever_the_others_are() -> None:
     vae = linear_gaussian()
-    images, poor = drawn_images(vae), poor_posterior()
+    images, poor = drawn_images(vae, COUNT), poor_posterior()
     others, mean, log_var = images.copy(), poor.mean.copy(), poor.log_var.copy()
     others[0], mean[0], log_var[0] = 30 * images[0], 9, -2
     first, second = refined(vae, images, poor), refined(vae, others, Posterior(mean, log_var))
@@ -138,7 +76,7 @@ def test_neither_the_weights_nor_the_posterior_given_change(learned_prior: bool)
     vae = linear_gaussian(learned_prior)
     poor = poor_posterior()
     before = [weight.numpy().copy() for weight in vae.variables]
-    found = refined(vae, drawn_images(vae), poor)
+    found = refined(vae, drawn_images(vae, COUNT), poor)
     for weight, old in zip(vae.variables, before, strict=True):
         np.testing.assert_array_equal(weight.numpy(), old)
     for moments, given, old in zip(
@@ -152,7 +90,7 @@ def test_neither_the_weights_nor_the_posterior_given_change(learned_prior: bool)
 def test_progress_counts_the_updates(steps: int) -> None:
     vae = linear_gaussian()
     counts: list[int] = []
-    refined(vae, drawn_images(vae), poor_posterior(), steps=steps, advance=counts.append)
+    refined(vae, drawn_images(vae, COUNT), poor_posterior(), steps=steps, advance=counts.append)
     assert sum(counts) == steps
     assert min(counts) > 0
 
@@ -161,7 +99,7 @@ def test_the_first_update_is_as_long_as_the_learning_rate() -> None:
     """Adam's first step is the learning rate along the sign of each gradient."""
     vae = linear_gaussian()
     poor = poor_posterior()
-    found = refined(vae, drawn_images(vae), poor, steps=1, learning_rate=0.03)
+    found = refined(vae, drawn_images(vae, COUNT), poor, steps=1, learning_rate=0.03)
     np.testing.assert_allclose(np.abs(found.mean - poor.mean), 0.03, rtol=1e-3)
     np.testing.assert_allclose(np.abs(found.log_var - poor.log_var), 0.03, rtol=1e-3)
 
@@ -170,7 +108,7 @@ def test_the_result_belongs_to_its_seed_and_not_to_the_calls_that_updates_are_sp
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     vae = linear_gaussian()
-    images, poor = drawn_images(vae), poor_posterior()
+    images, poor = drawn_images(vae, COUNT), poor_posterior()
     first, other = (refined(vae, images, poor, seed=seed) for seed in (1, 2))
     assert np.all(first.mean != other.mean)
     for steps in (25, 7):
