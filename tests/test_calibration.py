@@ -36,31 +36,20 @@ def test_counts_means_and_shares_are_those_of_a_loop_over_pixels(bins: int) -> N
         assert found.observed[number] == pytest.approx(observed, rel=1e-12)
 
 
-def test_there_are_twenty_bins_unless_asked_otherwise() -> None:
-    found = reliability(*correlated(2, 0))
-    assert BINS == 20
-    for figures in (found.pixels, found.predicted, found.observed, found.gap_se):
-        assert figures.shape == (20,)
-
-
-def test_a_bin_holds_its_lower_edge_and_not_its_upper_one() -> None:
-    probabilities = np.full((2, 28, 28), 0.25, np.float32)
-    probabilities[1] = 0.5
-    np.testing.assert_array_equal(reliability(probabilities, np.zeros_like(probabilities), 4).pixels, [0, 784, 784, 0])
-
-
-def test_a_probability_just_below_an_edge_is_not_rounded_over_it() -> None:
-    probabilities = np.full((2, 28, 28), 0.35, np.float32)
-    assert Fraction(float(probabilities[0, 0, 0])) < Fraction(7, 20)
-    assert np.float32(20) * probabilities[0, 0, 0] == 7
-    assert reliability(probabilities, np.zeros_like(probabilities)).pixels[6] == 2 * 784
-
-
-def test_a_probability_of_one_is_in_the_last_bin() -> None:
-    ones = np.ones((2, 28, 28), np.float32)
-    found = reliability(ones, ones)
-    assert found.pixels.tolist() == [0] * 19 + [2 * 784]
-    assert (found.predicted[-1], found.observed[-1], found.gap_se[-1]) == (1, 1, 0)
+@pytest.mark.parametrize(
+    ("probability", "bins", "expected"),
+    [
+        pytest.param(0.25, 4, 1, id="an edge belongs to the bin above it"),
+        pytest.param(0.5, 4, 2, id="another edge"),
+        pytest.param(0.35, BINS, 6, id="just below an edge and not rounded over it"),
+        pytest.param(1, BINS, 19, id="a probability of one is in the last bin"),
+    ],
+)
+def test_edges_of_bins(probability: float, bins: int, expected: int) -> None:
+    probabilities = np.full((2, 28, 28), probability, np.float32)
+    found = reliability(probabilities, np.ones_like(probabilities), bins)
+    assert found.pixels.tolist() == [2 * 784 * (number == expected) for number in range(bins)]
+    assert (found.predicted[expected], found.observed[expected]) == (probabilities[0, 0, 0], 1)
 
 
 def test_empty_bins_are_at_their_centres_without_error() -> None:
@@ -87,19 +76,3 @@ def test_the_error_is_that_of_a_bootstrap_over_images_and_not_over_pixels() -> N
     np.testing.assert_allclose(found.gap_se, resampled.std(axis=0), rtol=0.1)
     independent = np.sqrt(found.observed * (1 - found.observed) / found.pixels)
     assert np.all(found.gap_se > 3 * independent)
-
-
-def test_images_drawn_from_their_own_probabilities_are_calibrated_within_their_errors() -> None:
-    found = reliability(*correlated(500, 0))
-    deviations = (found.observed - found.predicted) / found.gap_se
-    assert np.abs(deviations).max() < 4
-    assert 0.5 < deviations.std() < 1.5
-
-
-def test_probabilities_that_are_too_sure_of_themselves_are_seen() -> None:
-    probabilities, images = correlated(500, 0)
-    odds = (probabilities / (1 - probabilities)) ** 1.2
-    found = reliability(odds / (1 + odds), images)
-    deviations = (found.observed - found.predicted) / found.gap_se
-    assert np.all(deviations[:7] > 5)
-    assert np.all(deviations[13:] < -5)

@@ -66,18 +66,6 @@ def test_the_errors_are_the_spread_over_draws_of_both_sets() -> None:
         assert stated == pytest.approx(spread, rel=0.35)
 
 
-def test_samples_of_the_same_distribution_have_the_expected_density_and_coverage() -> None:
-    """In any order of a real image's distances to all others, the nearest k are equally likely to be real or not."""
-    real, samples, neighbours, repetitions = 80, 120, 3, 100
-    found = [closeness(*gaussians(real, samples, seed=seed), neighbours) for seed in range(repetitions)]
-    uncovered = math.prod((real - place) / (real + samples - place) for place in range(1, neighbours + 1))
-    for name, expected in (("density", 1), ("coverage", 1 - uncovered)):
-        figures = [getattr(one, name) for one in found]
-        error = statistics.stdev(figures) / math.sqrt(repetitions)
-        assert error < 0.01
-        assert abs(statistics.fmean(figures) - expected) < 4 * error
-
-
 def test_samples_far_away_are_in_no_neighbourhood() -> None:
     real, samples = gaussians(110, 90)
     assert closeness(real, samples + 100, 5) == Closeness(0, 0, 0, 0)
@@ -89,28 +77,6 @@ def test_the_real_images_themselves_cover_everything() -> None:
         found = closeness(real, real, neighbours)
         assert (found.coverage, found.coverage_se) == (1, 0)
         assert found.density == 1  # its centre and the k - 1 nearest ones are in a neighbourhood
-
-
-def test_samples_collapsed_to_the_mode_have_high_density_and_low_coverage() -> None:
-    real, samples = gaussians(300, 200, features=8)
-    collapsed = closeness(real, samples * 0.01, 5)
-    spread = closeness(real, samples, 5)
-    assert collapsed.density > 2 * spread.density
-    assert collapsed.coverage < spread.coverage / 10
-
-
-def test_samples_at_one_point_make_density_of_coverage() -> None:
-    real, _ = gaussians(300, 0, features=8)
-    found = closeness(real, np.zeros((40, 8)), 5)
-    assert found.coverage > 0
-    assert found.density == pytest.approx(found.coverage * 300 / 5, rel=1e-12)
-
-
-def test_a_part_of_the_data_without_samples_is_not_covered() -> None:
-    real, samples = gaussians(200, 400)
-    real[:50] += 100
-    found = closeness(real, samples, 5)
-    assert 0.7 < found.coverage <= 0.75
 
 
 def test_the_memory_of_a_chunk_changes_nothing() -> None:
@@ -139,14 +105,6 @@ def test_projections_are_those_of_a_singular_value_decomposition_up_to_signs() -
         assert np.ptp(points[:, 3]) > 1
     gaps = [np.linalg.norm(points[:, None] - points, axis=2) for points in (found, expected)]
     np.testing.assert_allclose(*gaps, rtol=0, atol=1e-5)  # signs do not matter to these
-
-
-def test_as_many_components_as_patterns_keep_the_distances_of_images() -> None:
-    images = correlated_images(80, 1)
-    flat = images.reshape(80, 784).astype(np.float64)
-    found = project(principal_components(images, 6), images)
-    gaps = [np.linalg.norm(points[:, None] - points, axis=2) for points in (found, flat)]
-    np.testing.assert_allclose(*gaps, rtol=0, atol=1e-4)
 
 
 def test_pixels_of_eight_bits_are_projected_as_their_values() -> None:

@@ -14,6 +14,9 @@ Draw = Callable[[int, int], Array]
 
 COUNT = 40_000
 
+#: Seeds and steps.
+PLACES = ((3, 5), (3, 6), (4, 5))
+
 
 def step(number: int) -> tf.Tensor:
     return tf.constant(number, tf.int64)
@@ -50,35 +53,24 @@ def correlation(first: Array, second: Array) -> float:
 
 
 @pytest.mark.parametrize("draw", [latent, evaluation, importance, binary, evaluated])
-def test_the_same_seed_and_step_draw_the_same(draw: Draw) -> None:
-    np.testing.assert_array_equal(draw(3, 5), draw(3, 5))
-
-
-@pytest.mark.parametrize("draw", [latent, evaluation, importance, binary, evaluated])
 @pytest.mark.parametrize(("seed", "number"), [(4, 5), (3, 6), (5, 3)])
 def test_another_seed_or_step_draws_something_else(draw: Draw, seed: int, number: int) -> None:
     assert not np.array_equal(draw(3, 5), draw(seed, number))
 
 
 @pytest.mark.parametrize("draw", [latent, evaluation, importance, binary, evaluated])
-def test_the_global_seed_and_earlier_draws_change_nothing(draw: Draw) -> None:
+def test_equal_seeds_and_steps_draw_the_same_whatever_the_global_seed_and_earlier_draws(draw: Draw) -> None:
     first = draw(3, 5)
     tf.random.set_seed(99)
     tf.random.normal((7,))
     np.testing.assert_array_equal(draw(3, 5), first)
 
 
-@pytest.mark.parametrize("kind", [tf.int32, tf.int64])  # the key of a step depends on its type
-def test_latents_of_training_and_of_evaluation_are_other_streams(kind: tf.DType) -> None:
-    training = latent_noise(COUNT, 3, 3, tf.constant(5, kind)).numpy()
-    assert abs(correlation(training, evaluation(3, 5, COUNT))) < 5 / np.sqrt(3 * COUNT)
-
-
-def test_importance_weighted_draws_are_streams_of_their_own() -> None:
-    noise = importance(3, 5, COUNT)
-    others = (latent(3, 5, COUNT), evaluation(3, 5, COUNT), importance(3, 6, COUNT), importance(3, 5, COUNT, part=8))
-    for other in others:
-        assert abs(correlation(noise, other)) < 5 / np.sqrt(3 * COUNT)
+def test_streams_parts_steps_and_seeds_are_uncorrelated() -> None:
+    draws = [draw(seed, number, COUNT) for draw in (latent, evaluation, importance) for seed, number in PLACES]
+    draws.append(importance(3, 5, COUNT, part=8))
+    correlations = np.corrcoef([draw.ravel() for draw in draws])
+    assert np.abs(correlations - np.eye(len(draws))).max() < 5 / np.sqrt(3 * COUNT)
 
 
 def test_binarisation_and_latents_are_other_streams() -> None:
@@ -88,12 +80,6 @@ def test_binarisation_and_latents_are_other_streams() -> None:
     for column in (*noise.T, *np.abs(noise.T)):
         for place in range(2):
             assert abs(correlation(column, pixels[:, place])) < 5 / np.sqrt(COUNT)
-
-
-def test_consecutive_steps_and_seeds_are_uncorrelated() -> None:
-    noise = [latent(seed, number, COUNT) for seed, number in ((0, 0), (0, 1), (1, 0))]
-    for first, second in ((0, 1), (0, 2), (1, 2)):
-        assert abs(correlation(noise[first], noise[second])) < 5 / np.sqrt(3 * COUNT)
 
 
 @pytest.mark.parametrize("draw", [latent, compiled_latent, evaluation, importance])
@@ -109,38 +95,26 @@ def test_each_image_and_latent_has_noise_of_its_own(draw: Callable[..., Array]) 
     assert np.unique(draw(0, 0, 100)).size == 300
 
 
-def test_evaluation_noise_of_an_image_does_not_depend_on_the_number_of_images() -> None:
-    many = evaluation(2, 1, 1000)
+@pytest.mark.parametrize("draw", [evaluation, evaluated])
+def test_what_is_drawn_for_an_image_does_not_depend_on_the_number_of_images(draw: Callable[..., Array]) -> None:
+    many = draw(2, 1, 1000)
     for count in (1, 2, 5, 257, 999):
-        np.testing.assert_array_equal(evaluation(2, 1, count), many[:count])
-
-
-def test_an_evaluated_draw_of_an_image_does_not_depend_on_the_number_of_images() -> None:
-    np.testing.assert_array_equal(evaluated(1, 2, 9)[:4], evaluated(1, 2, 4))
+        np.testing.assert_array_equal(draw(2, 1, count), many[:count])
 
 
 def test_draws_of_training_and_of_evaluation_are_other_streams() -> None:
     assert np.any(binary(1, 2) != evaluated(1, 2))
 
 
-def test_training_noise_is_the_same_inside_a_compiled_function() -> None:
+def test_training_noise_is_the_same_inside_a_compiled_function_and_whatever_the_type_of_the_step() -> None:
     compiled = tf.function(lambda number: latent_noise(4, 3, 3, number))
     np.testing.assert_array_equal(compiled(step(5)), latent(3, 5))
+    np.testing.assert_array_equal(latent_noise(4, 3, 3, tf.constant(5, tf.int32)), latent(3, 5))
 
 
-@pytest.mark.parametrize("gray", [1 / 255, 0.1, 0.5, 0.9, 254 / 255])
-def test_a_pixel_is_one_with_the_probability_of_its_gray_value(gray: float) -> None:
-    pixels = binarise(tf.fill((COUNT, 2, 2), gray), 0, step(0)).numpy()
-    assert abs(pixels.mean(dtype=np.float64) - gray) < 5 * np.sqrt(gray * (1 - gray) / pixels.size)
-
-
-@pytest.mark.parametrize("gray", [0.0, 1.0])
-def test_black_and_white_pixels_are_kept(gray: float) -> None:
-    assert np.all(binarise(tf.fill((COUNT, 5, 5), gray), 0, step(0)).numpy() == gray)
-
-
-def test_each_pixel_follows_its_own_gray_value() -> None:
-    gray = np.linspace(0, 1, 6, dtype=np.float32).reshape(2, 3)
+def test_a_pixel_is_one_with_the_probability_of_its_gray_value() -> None:
+    """So black and white pixels are kept."""
+    gray = np.float32([0, 1 / 255, 0.1, 0.5, 0.9, 254 / 255, 1]).reshape(1, 7)
     pixels = binarise(tf.constant(np.tile(gray, (COUNT, 1, 1))), 0, step(0)).numpy()
     assert np.all(np.abs(pixels.mean(axis=0, dtype=np.float64) - gray) <= 5 * np.sqrt(gray * (1 - gray) / COUNT))
 

@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from vae.model import VAE, build_vae
@@ -39,12 +38,13 @@ def test_a_fresh_flow_is_the_standard_normal() -> None:
 
 
 def test_generating_undoes_normalising_and_the_other_way_round() -> None:
-    prior = flow_vae().prior
+    vae = flow_vae()
+    prior = vae.prior
     assert prior is not None
     latents = latents_of(50)
     noise, _ = prior.normalise(latents)
     assert np.abs(noise.numpy() - latents).max() > 1  # it is not the identity
-    np.testing.assert_allclose(prior.generate(noise), latents, atol=1e-4)
+    np.testing.assert_allclose(vae.from_noise(noise), latents, atol=1e-4)
     back, _ = prior.normalise(prior.generate(latents))
     np.testing.assert_allclose(back, latents, atol=1e-4)
 
@@ -69,18 +69,6 @@ def test_the_density_of_two_latents_sums_to_one() -> None:
     assert density.sum() * (axis[1] - axis[0]) ** 2 == pytest.approx(1, abs=2e-3)
 
 
-def test_draws_follow_the_density() -> None:
-    """The mean of each latent over draws meets its integral against the density."""
-    vae = flow_vae(2)
-    noise = np.random.default_rng(3).standard_normal((40_000, 2)).astype(np.float32)
-    drawn = vae.from_noise(noise).numpy().astype(np.float64)
-    axis = np.linspace(-25, 25, 1001)
-    grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2).astype(np.float32)
-    chances = np.exp(vae.log_prior(grid).numpy().astype(np.float64)) * (axis[1] - axis[0]) ** 2
-    error = drawn.std(axis=0) / np.sqrt(len(drawn))
-    assert np.all(np.abs(drawn.mean(axis=0) - chances @ grid) < 5 * error + 1e-3)
-
-
 def test_the_standard_normal_prior_draws_the_noise_itself() -> None:
     vae = build_vae("gated_dense", LATENTS, [3])
     latents = latents_of(4)
@@ -93,20 +81,6 @@ def test_a_vae_counts_the_weights_of_a_learned_prior() -> None:
     assert learned.prior is not None
     assert len(learned.variables) - len(plain.variables) == len(learned.prior.normalise.weights) == 3 * 8
     assert [network.name for network in learned.networks] == ["encoder", "decoder", "normalise"]
-
-
-def test_the_sampled_kl_is_unbiased_for_the_standard_normal_too() -> None:
-    """The mean over draws of log q - log p meets the closed form of two Gaussians."""
-    vae = build_vae("gated_dense", LATENTS, [3], "coupling_flow", [4])
-    count = 20_000
-    generator = np.random.default_rng(4)
-    mean, log_var = generator.normal(0, 1, (1, LATENTS)), generator.normal(-1, 0.5, (1, LATENTS))
-    noise = generator.standard_normal((count, LATENTS)).astype(np.float32)
-    means, log_vars = (np.repeat(array, count, axis=0).astype(np.float32) for array in (mean, log_var))
-    tensors = map(tf.constant, (means, log_vars, noise, means + np.exp(log_vars / 2) * noise))
-    kl = vae.kl(*tensors).numpy().astype(np.float64)
-    exact = 0.5 * (mean**2 + np.exp(log_var) - 1 - log_var).sum()
-    assert abs(kl.mean() - exact) < 5 * kl.std() / np.sqrt(count)
 
 
 @pytest.mark.parametrize(

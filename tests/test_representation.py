@@ -3,7 +3,6 @@
 import math
 import warnings
 from collections.abc import Sequence
-from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -78,7 +77,7 @@ def logistic(train: Labelled, images: Labelled, strength: float) -> float:
 
 @pytest.mark.parametrize(("classes", "neighbours"), [(2, 1), (2, 3), (3, 1)])
 def test_the_vote_of_the_nearest_neighbours_is_that_of_a_loop(classes: int, neighbours: int) -> None:
-    train, validation, test = blobs(classes, 1.5)
+    train, validation, test = scaled(blobs(classes, 1.5), [1, 3, 0.3, 1])
     report = found((train, validation, test), neighbours=[neighbours])["nearest_neighbours"]
     assert report["neighbours"] == neighbours
     for name, images in (("validation", validation), ("test", test)):
@@ -94,30 +93,6 @@ def test_the_linear_probe_is_regularised_logistic_regression(strength: float) ->
     assert report["inverse_regularisation"] == strength
     for name, images in (("validation", validation), ("test", test)):
         assert report[f"{name}_accuracy"] == pytest.approx(logistic(train, images, strength), rel=1e-12)
-
-
-def test_the_linear_probe_separates_what_a_plane_separates() -> None:
-    report = found(blobs(3, 15))["linear_probe"]
-    assert (report["validation_accuracy"], report["test_accuracy"]) == (1, 1)
-    assert (report["validation_accuracy_se"], report["test_accuracy_se"]) == (0, 0)
-
-
-def test_the_linear_probe_sees_no_more_than_a_plane() -> None:
-    """Of two classes at the corners of a square, opposite corners the same, a plane has at most three corners right."""
-    corners = np.array([[0, 0], [0, 1], [1, 0], [1, 1]] * 10)
-    square = labelled(corners, corners.sum(axis=1) % 2)
-    report = found((square, square, square))
-    assert report["linear_probe"]["test_accuracy"] <= 0.75
-    assert report["nearest_neighbours"]["test_accuracy"] == 1
-
-
-def test_the_scale_of_a_feature_changes_the_vote_and_not_the_probe() -> None:
-    sets = blobs(2, 2)
-    plain, stretched = (found(scaled(sets, [1, 1, 1, factor]), strengths=[0.01]) for factor in (1, 1024))
-    assert plain["linear_probe"] == stretched["linear_probe"]
-    assert plain["linear_probe"]["test_accuracy"] < 1
-    lost = plain["nearest_neighbours"]["test_accuracy"] - stretched["nearest_neighbours"]["test_accuracy"]
-    assert lost > 0.1  # the last feature knows nothing of the class
 
 
 @pytest.mark.parametrize("order", [[1, 3], [3, 1]])
@@ -146,7 +121,7 @@ def test_the_regularisation_is_chosen_on_validation_and_reported_on_test(order: 
     assert (alone["validation_accuracy"], alone["test_accuracy"]) == (0.5, 1)
 
 
-@pytest.mark.parametrize("order", list(permutations(range(3))))
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
 def test_of_equally_good_settings_the_first_is_chosen(order: tuple[int, ...]) -> None:
     neighbours, strengths = ([values[place] for place in order] for values in ([1, 3, 5], [0.1, 1.0, 10.0]))
     report = found(blobs(2, 15), neighbours, strengths)
@@ -170,23 +145,10 @@ def test_progress_counts_each_classifier() -> None:
     assert len(calls) == 5
 
 
-def test_an_optimiser_that_is_ended_early_says_nothing() -> None:
+def test_an_optimiser_is_ended_after_its_iterations_and_says_nothing() -> None:
     sets = blobs(3, 1)
     with pytest.warns(ConvergenceWarning):
         LogisticRegression(max_iter=1).fit(sets[0].features, sets[0].labels)
     with warnings.catch_warnings(action="error", category=ConvergenceWarning):
-        found(sets, iterations=1)
-
-
-def test_the_optimiser_ends_after_its_iterations() -> None:
-    """Of two features that nearly cancel, the first step goes along their sum, which says nothing of the class."""
-    generator = np.random.default_rng(0)
-    common, own = generator.normal(size=(200, 1)), generator.normal(size=(200, 1))
-    labels = (own[:, 0] + 0.02 * common[:, 0] > 0).astype(int)
-    part = labelled(np.concatenate([common + 0.01 * own, common - 0.01 * own], axis=1), labels)
-    few, many = (
-        found((part, part, part), strengths=[1e6], iterations=iterations)["linear_probe"]["test_accuracy"]
-        for iterations in (1, 1000)
-    )
-    assert few < 0.8
-    assert many > 0.95
+        ended, free = (found(sets, iterations=most)["linear_probe"]["iterations"] for most in (1, 100))
+    assert (ended, 1 < free < 100) == (1, True)

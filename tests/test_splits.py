@@ -52,12 +52,6 @@ def test_each_class_keeps_its_share_within_one_image(drawn: tuple[Labels, int], 
     assert np.all(np.abs(np.bincount(labels[validation], minlength=10) - shares) < 1)
 
 
-def test_equal_classes_have_equal_shares() -> None:
-    labels = np.tile(np.arange(10, dtype=np.uint8), 60)
-    validation = stratified_split(labels, 100, 0)[1]
-    np.testing.assert_array_equal(np.bincount(labels[validation]), np.full(10, 10))
-
-
 def test_the_largest_remainders_are_rounded_up() -> None:
     labels = np.repeat(np.arange(3, dtype=np.uint8), [50, 27, 23])
     validation = stratified_split(labels, 10, 0)[1]  # exact shares: 5.0, 2.7, 2.3
