@@ -91,28 +91,21 @@ def test_the_layer_has_the_weights_counted_by_hand() -> None:
     assert weights == 64 * 2 * units + 64 * 2 * units + 2 * (3 + 1) * 2 * units + units * 16
 
 
-def test_decoding_is_a_pass_in_the_order_of_the_pixels() -> None:
-    """Pixel by pixel, each after all earlier ones, as a loop of numpy."""
-    vae, latents = autoregressive_vae(scale=0.3), latents_of(3)
-    order = np.tile(ORDER, (7, 7))
-    image = np.full((3, 28, 28), np.nan, np.float32)
-    for number in range(ORDER.max() + 1):
-        logits = vae.logits(latents, np.nan_to_num(image, nan=0.3)).numpy()  # what is not yet known changes nothing
-        image[:, order == number] = 1 / (1 + np.exp(-logits[:, order == number]))
-    np.testing.assert_allclose(Evaluator(vae, 2).decode(latents), image, rtol=1e-4, atol=1e-5)
-
-
-def test_an_image_is_drawn_pixel_after_pixel_in_their_order() -> None:
-    """Pixel by pixel, each given the drawn earlier ones, as a loop of numpy."""
+@pytest.mark.parametrize("drawn", [False, True])
+def test_pixels_are_decoded_or_drawn_one_after_another_in_their_order(drawn: bool) -> None:
+    """Each given all earlier ones, as a loop of numpy."""
     vae, latents = autoregressive_vae(scale=0.3), latents_of(3)
     uniform = np.random.default_rng(7).random((3, 28, 28), np.float32)
     order = np.tile(ORDER, (7, 7))
-    image = np.zeros((3, 28, 28), np.float32)
+    image = np.full((3, 28, 28), 0.3, np.float32)  # what is not yet known changes nothing
     for number in range(ORDER.max() + 1):
         chances = 1 / (1 + np.exp(-vae.logits(latents, image).numpy()))
-        image[:, order == number] = (uniform < chances)[:, order == number]
-    np.testing.assert_array_equal(Evaluator(vae, 2).draws(latents, uniform), image)
-    assert set(np.unique(image)) == {0, 1}
+        pixels = uniform < chances if drawn else chances
+        image[:, order == number] = pixels[:, order == number]
+    evaluator = Evaluator(vae, 2)
+    found = evaluator.draws(latents, uniform) if drawn else evaluator.decode(latents)
+    np.testing.assert_allclose(found, image, rtol=1e-4, atol=1e-5)
+    assert (set(np.unique(found)) == {0, 1}) == drawn
 
 
 def test_decoding_with_spoilt_weights_ends() -> None:

@@ -62,13 +62,6 @@ def test_the_published_draw_neither_reads_nor_moves_the_global_generator(gray: t
     np.testing.assert_array_equal(first, second)
 
 
-def test_the_published_draw_of_the_test_images_depends_on_the_validation_images_drawn_before(
-    gray: tuple[Gray, Gray],
-) -> None:
-    validation, test = gray
-    assert not np.array_equal(published_draw(validation, test)[1], published_draw(validation[:-1], test)[1])
-
-
 @pytest.mark.parametrize(
     "draw", [lambda images: seeded_draw(images, 5), lambda images: published_draw(images[:1], images)[1]]
 )

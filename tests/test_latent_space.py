@@ -52,17 +52,6 @@ def test_the_plane_is_that_of_a_decomposition_of_the_aggregate_posterior(
     assert plane.explained == pytest.approx(np.sum(deviations[:2] ** 2) / np.sum(deviations**2))
 
 
-def test_the_plane_finds_the_axes_that_a_covariance_was_made_of() -> None:
-    axes = np.linalg.qr(np.random.default_rng(1).normal(size=(4, 4)))[0].T
-    lengths = np.array([0.5, 4.0, 1.0, 2.0])
-    means = np.concatenate([lengths[:, None] * axes, -lengths[:, None] * axes])  # variance length^2 / 4 along each
-    plane = principal_plane(means, np.full_like(means, math.log(0.25)))
-    variances = lengths**2 / 4 + 0.25
-    for axis, place in zip(plane.axes, (1, 3), strict=True):
-        assert abs(axis @ axes[place]) == pytest.approx(math.sqrt(variances[place]))
-    assert plane.explained == pytest.approx((variances[1] + variances[3]) / variances.sum())
-
-
 def test_latents_that_only_their_variances_tell_apart_span_the_plane_by_variance() -> None:
     log_var = np.log(np.tile([1.0, 4.0, 0.25, 9.0], (10, 1)))
     plane = principal_plane(np.zeros((10, 4)), log_var)

@@ -108,19 +108,6 @@ def test_the_neighbours_are_chosen_on_validation_and_reported_on_test(order: lis
     assert (report["validation_accuracy"], report["test_accuracy"]) == (1, 0.25)
 
 
-@pytest.mark.parametrize("order", [[1e-6, 10.0], [10.0, 1e-6]])
-def test_the_regularisation_is_chosen_on_validation_and_reported_on_test(order: list[float]) -> None:
-    """So strong a regularisation that everything is of the larger class, or hardly any."""
-    train = labelled([-2, -1, 1, 2, 3], [0, 0, 1, 1, 1])
-    validation = labelled([-2, -1.5, 2, 3], [0, 0, 1, 1])
-    test = labelled([-2, -1.5, -1, 3], [1, 1, 1, 1])
-    report = found((train, validation, test), strengths=order)["linear_probe"]
-    assert report["inverse_regularisation"] == 10
-    assert (report["validation_accuracy"], report["test_accuracy"]) == (1, 0.25)
-    alone = found((train, validation, test), strengths=[1e-6])["linear_probe"]
-    assert (alone["validation_accuracy"], alone["test_accuracy"]) == (0.5, 1)
-
-
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
 def test_of_equally_good_settings_the_first_is_chosen(order: tuple[int, ...]) -> None:
     neighbours, strengths = ([values[place] for place in order] for values in ([1, 3, 5], [0.1, 1.0, 10.0]))

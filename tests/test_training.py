@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 from numpy.typing import NDArray
+from scipy.optimize import approx_fprime
 
 from vae import training
 from vae.datasets import epoch_order
@@ -199,17 +200,16 @@ def test_the_gradient_with_more_draws_is_that_of_the_importance_weighted_bound(i
     weights = [array.astype(np.float64) for array in weights_of(trainer)]
     batch, _ = batch_and_noise(images, RECIPE, 0)
     noise = latent_noise(3 * BATCH, LATENTS, RECIPE.seed, tf.constant(0, tf.int64)).numpy().astype(np.float64)
-    gradient = [np.zeros_like(array) for array in weights]
-    for array, slopes in zip(weights, gradient, strict=True):
-        for place in np.ndindex(array.shape):
-            sides = []
-            for shift in (1e-5, -2e-5, 1e-5):
-                array[place] += shift
-                sides.append(importance_weighted_loss(weights, batch, noise))
-            slopes[place] = (sides[0] - sides[1]) / 2e-5
+    ends = np.cumsum([array.size for array in weights])[:-1]
+
+    def loss(flat: Array) -> float:
+        parts = [part.reshape(array.shape) for part, array in zip(np.split(flat, ends), weights, strict=True)]
+        return importance_weighted_loss(parts, batch, noise)
+
+    gradient = np.split(approx_fprime(np.concatenate([array.ravel() for array in weights]), loss, 1e-7), ends)
     trainer.step(tf.constant(batch.reshape(BATCH, 2, 3), tf.float32), tf.constant(0, tf.int64), 3)
     for moment, expected in zip(first_moments_of(trainer), gradient, strict=True):
-        np.testing.assert_allclose(moment / 0.1, expected, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(moment.ravel() / 0.1, expected, rtol=1e-3, atol=1e-5)  # after a step a tenth of it
 
 
 @pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.whole)])
