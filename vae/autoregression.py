@@ -15,7 +15,7 @@ from vae.fashion_mnist import IMAGE_SHAPE
 #: earlier ones, which lie all around: it is the order of ordered dithering (Bayer 1973).
 ORDER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]])
 
-#: Least units of a patch: one for each number of the order but the last, whose pixels nothing is told of.
+#: Least units of a patch: one for each number of the order but the last, whose pixels no other pixel sees.
 LEAST_UNITS = int(ORDER.max())
 
 _SIDE = len(ORDER)
@@ -26,7 +26,7 @@ _MARGIN = _SIDE // 2
 
 
 def autoregressive(decoder: keras.Model, units: int) -> keras.Model:
-    """The decoder given, whose logits one gated layer corrects by the earlier pixels around each patch.
+    """Adds a gated layer to a decoder, which corrects its logits by the earlier pixels around each patch.
 
     The layer, h = (W x + b) * sigmoid(V x + c) (Dauphin et al. 2017, equation 1), is the same for all patches. It sees
     the pixels and the decoder's logits in the window of a patch; the latents scale and shift both of its products

@@ -16,7 +16,7 @@ class Reliability:
     pixels: NDArray[np.int64]
     predicted: NDArray[np.float64]  # mean predicted probability; the bin's centre where it has no pixel
     observed: NDArray[np.float64]  # share of the pixels that are 1; the centre where there is none
-    gap_se: NDArray[np.float64]  # standard error of observed - predicted over images, whose pixels go together
+    gap_se: NDArray[np.float64]  # standard error of observed - predicted over images, as pixels of one are correlated
 
 
 def reliability(probabilities: NDArray[np.float32], images: NDArray[np.floating], bins: int = BINS) -> Reliability:
@@ -31,12 +31,10 @@ def reliability(probabilities: NDArray[np.float32], images: NDArray[np.floating]
     flat = probabilities.reshape(count, -1).astype(np.float64)
     cell = np.minimum((flat * bins).astype(np.int64), bins - 1) + bins * np.arange(count)[:, None]
 
-    def per_image(weights: NDArray[np.float64] | None) -> NDArray[np.float64]:
-        flattened = None if weights is None else weights.ravel()
-        return np.bincount(cell.ravel(), flattened, count * bins).reshape(count, bins).astype(np.float64)
+    def per_image(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.bincount(cell.ravel(), weights.ravel(), count * bins).reshape(count, bins).astype(np.float64)
 
-    pixels, predicted = per_image(None), per_image(flat)
-    ones = per_image(images.reshape(count, -1).astype(np.float64))
+    pixels, predicted, ones = per_image(np.ones_like(flat)), per_image(flat), per_image(images.astype(np.float64))
     total, centres = pixels.sum(axis=0), (np.arange(bins) + 0.5) / bins
     filled = np.maximum(total, 1)
     gap = (ones - predicted).sum(axis=0) / filled

@@ -11,7 +11,6 @@ from sklearn.neighbors import NearestNeighbors
 
 Array = NDArray[Any]
 
-
 #: Disjoint parts of both sets whose figures' spread gives the standard errors.
 BLOCKS = 10
 
@@ -41,9 +40,9 @@ def closeness(real: Array, samples: Array, neighbours: int) -> Closeness:
     """Density and coverage (Naeem et al. 2020, equations 3 and 4).
 
     A real image's neighbourhood reaches to its k-th nearest other real image. Density counts, for each sample, the
-    neighbourhoods that it lies in, over k; coverage, the neighbourhoods with a sample in them. Whether a sample at
-    just the radius is inside, as a copy of a real image may be, is left to rounding. The errors are the deviation of
-    both over `BLOCKS` disjoint parts of the two sets, over the root of their number, so uncertain by a quarter.
+    neighbourhoods that it lies in, over k; coverage, the neighbourhoods with a sample in them. Rounding decides whether
+    a sample exactly at the radius, such as a copy of a real image, is inside. The standard errors are the deviations of
+    both over `BLOCKS` disjoint parts of the two sets, over the root of `BLOCKS`; they are uncertain by a quarter.
 
     Args:
         real: (count, features).

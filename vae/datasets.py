@@ -17,9 +17,9 @@ def training_blocks(
 ) -> tf.data.Dataset:
     """One epoch of training batches, delivered in blocks of steps.
 
-    The images are gathered from the tensor in memory. The last batch is dropped if it is not full; as each
-    epoch has another order, it is other images each time. The last block is shorter where the epoch's steps
-    are no multiple of `block`.
+    The images are gathered from the tensor in memory. The last batch is dropped if it is not full; which images
+    that drops changes with the order of the epoch. The last block is shorter if the epoch's steps are no multiple
+    of `block`.
 
     Args:
         images: (count, 28, 28) float32 in [0, 1].

@@ -54,7 +54,7 @@ def kl_per_latent(posterior: Posterior) -> Array:
 
 
 class Evaluator:
-    """Runs a VAE over arrays, a batch a call."""
+    """Runs a VAE over arrays, one batch a call."""
 
     def __init__(
         self,
@@ -72,8 +72,8 @@ class Evaluator:
             batch_size: Images per call; changes speed and memory only.
             advance: Called with the number of draws done, for progress.
             jit_compile: Whether XLA compiles the draws of `likelihood`.
-            workers: Parts of the images whose draws of `likelihood` are made at the same time; changes speed and memory
-                only. As many as processors leave none of them idle in work that is too small to be split.
+            workers: Parts of the images that `likelihood` works on at the same time; changes speed and memory only. One
+                for each processor keeps all of them busy, as the work on a part is too small to be split.
         """
         self._vae = vae
         self._batch_size = batch_size
@@ -147,7 +147,7 @@ class Evaluator:
         return np.concatenate([*self._batches(self._predictions, images, posterior.mean, posterior.log_var, noise)])
 
     def likelihood(self, images: Array, posterior: Posterior, *, seed: int, samples: int) -> Likelihood:
-        """The estimates of `likelihoods`, of all images in one."""
+        """The estimates of `likelihoods`, joined for all images."""
         parts = list(self.likelihoods(images, posterior, seed=seed, samples=samples))
         nll = np.concatenate([part.nll for part in parts])
         return Likelihood(nll, np.concatenate([part.monte_carlo_error for part in parts]), parts[0].samples)
@@ -167,7 +167,7 @@ class Evaluator:
             posterior: Of the images that the encoder saw.
             seed: Of the latent noise.
             samples: Draws per image, K.
-            done: Images from the first on that earlier yields had; theirs are not made again.
+            done: Images, from the first on, to skip because an earlier call yielded their estimates.
 
         Yields:
             Estimates of the next few images.
@@ -200,7 +200,7 @@ class Evaluator:
         return Likelihood(nll.astype(np.float32), np.sqrt(relative_variance).astype(np.float32), taken)
 
     def _batches(self, call: Callable[..., Any], *arrays: Array | tf.Tensor) -> Iterator[Any]:
-        """What `call` makes of the first batch of all arrays, of the second, and so on."""
+        """Yields what `call` returns for one batch of all arrays after another."""
         for start in range(0, len(arrays[0]), self._batch_size):
             yield call(*(tf.constant(array[start : start + self._batch_size]) for array in arrays))
 
@@ -250,6 +250,6 @@ class Evaluator:
 
 
 def _filled(array: Array) -> tf.Tensor:
-    """`array` with its last row repeated up to the images of one call, so that every call has one shape."""
+    """Repeats the last row of `array` up to the images of one call, so that all calls have the same shape."""
     missing = _IMPORTANCE_IMAGES - len(array)
     return tf.constant(np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]))

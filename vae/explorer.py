@@ -16,15 +16,15 @@ MEAN_STEP = 2.0**-8
 
 
 def stratified_choice(labels: NDArray[np.integer], count: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Places (count,) of a random choice with as many images of each class, ascending.
+    """Indices (count,) of images chosen at random, ascending, equally many of each class.
 
     Args:
         labels: (images,) classes.
-        count: Images, as many for each class as that divides evenly.
+        count: Images to choose, a multiple of the number of classes.
         generator: Chooses.
 
     Raises:
-        ValueError: If a class has too few images, or they cannot be as many of each.
+        ValueError: If `count` is no multiple of the number of classes, or a class has too few images.
     """
     classes = np.unique(labels)
     each, left = divmod(count, len(classes))

@@ -24,7 +24,7 @@ class VAE:
     """Encoder of q(z|x), decoder of p(x|z), and prior p(z)."""
 
     encoder: keras.Model  # (batch, 28, 28) image -> mean, log_var, each (batch, latent)
-    decoder: keras.Model  # (batch, latent) -> (batch, 28, 28) logits; autoregressive, it has the image as second input
+    decoder: keras.Model  # (batch, latent) -> (batch, 28, 28) logits; if autoregressive, its second input is the image
     prior: Flow | None = None  # None is the standard normal
 
     @property
@@ -58,7 +58,7 @@ class VAE:
         Args:
             latent: (batch, latent) float32.
             images: (batch, 28, 28) float32, binary, whose earlier pixels are given.
-            training: Whether layers that know a training mode are in it.
+            training: Whether layers that have a training mode run in it.
 
         Returns:
             (batch, 28, 28) float32.
@@ -71,7 +71,7 @@ class VAE:
         Args:
             latent: (batch, latent) float32.
             targets: (batch, 28, 28) float32, binary; or gray, for a decoder of independent pixels.
-            training: Whether layers that know a training mode are in it.
+            training: Whether layers that have a training mode run in it.
         """
         return bernoulli_nll(self.logits(latent, targets, training=training), targets)
 
@@ -102,10 +102,9 @@ class VAE:
         return self._settled(latent, lambda probabilities: tf.cast(uniform < probabilities, tf.float32))
 
     def _settled(self, latent: tf.Tensor, pixels: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
-        """The image whose pixels are what `pixels` makes of their probabilities given the latents and that image.
+        """Computes the pixels from their probabilities given latents and image, again until the image stays the same.
 
-        Each pass makes final the pixels whose earlier ones were, so it ends when nothing changes any more, whatever
-        the order.
+        Each pass settles the pixels whose earlier pixels are settled, so the loop ends, whatever the order.
         """
         if not self.autoregressive:
             return pixels(tf.sigmoid(self.decoder(latent)))
@@ -165,8 +164,8 @@ def build_vae(
             independent given the latents.
 
     Raises:
-        ValueError: If the architecture cannot have these widths, the prior its own, or the layer so few units; or if a
-            layer has weights that are not trained.
+        ValueError: If the architecture or the prior refuses its widths, the autoregressive layer has too few units, or
+            a layer has weights that are not trained.
     """
     encoder, decoder = importlib.import_module(f"vae.architectures.{architecture}").build(latent_dim, widths)
     if autoregressive_units:
@@ -184,8 +183,8 @@ def build_vae(
 def fix_threads(intra_op: int, inter_op: int, *, op_determinism: bool = True) -> None:
     """Fixes TensorFlow's thread counts and whether it has to be deterministic; before its first operation.
 
-    Equal bytes need an equal count of intra-op threads: sums are split over them. What is compiled by XLA repeats
-    its bytes on the CPU without the switch.
+    Equal bytes need the same number of intra-op threads, as sums are split over them. On the CPU, code compiled by
+    XLA repeats its bytes even without determinism.
     """
     tf.config.threading.set_intra_op_parallelism_threads(intra_op)
     tf.config.threading.set_inter_op_parallelism_threads(inter_op)

@@ -19,7 +19,7 @@ _IR_VERSION = 8
 
 
 def to_onnx(vae: VAE) -> dict[str, onnx.ModelProto]:
-    """What encodes, decodes and, where the prior is learned, makes latents of noise, as ONNX; nothing in it is random.
+    """Converts encoder, decoder and, if the prior is learned, its generator to ONNX; nothing in them is random.
 
     Returns:
         `encoder`: image (batch, 28, 28) to mean and log_var (batch, latent); `decoder`: latent (batch, latent) and, if
@@ -47,8 +47,8 @@ def _converted(name: str, network: keras.Model, outputs: Sequence[str]) -> onnx.
 def _canonical(model: onnx.ModelProto, name: str, outputs: Sequence[str]) -> onnx.ModelProto:
     """The same graph under names and in an order that follow from its content.
 
-    Those of the converter vary from process to process. Here a value is named by the hash of what computes it, which
-    also makes one of equal ones, and nodes are sorted by their depth.
+    The converter's names vary from process to process. Here a value is named by the hash of what computes it, which
+    also merges equal ones, and nodes are sorted by their depth.
     """
     graph = model.graph
     names = {value.name: value.name for value in graph.input} | {"": ""}
@@ -98,5 +98,5 @@ def _described(value: onnx.ValueInfoProto, name: str) -> onnx.ValueInfoProto:
 
 
 def to_bytes(model: onnx.ModelProto) -> bytes:
-    """A model as a file holds it; equal models give equal bytes."""
+    """The content of a model's file; equal models give equal bytes."""
     return model.SerializeToString(deterministic=True)

@@ -81,9 +81,9 @@ class ExportedVAE:
         return self._settled(latent, lambda probabilities: (uniform < probabilities).astype(np.float32))
 
     def _settled(self, latent: Array, pixels: Callable[[Array], Array]) -> Array:
-        """The image whose pixels are what `pixels` makes of their probabilities given the latents and that image.
+        """Computes the pixels from their probabilities given latents and image, again until the image stays the same.
 
-        Each pass makes final the pixels whose earlier ones were, so it ends when nothing changes any more.
+        Each pass settles the pixels whose earlier pixels are settled, so the loop ends.
         """
         image = pixels(_sigmoid(self.logits(latent, np.zeros((len(latent), 28, 28), np.float32))))
         while self.autoregressive:
@@ -96,7 +96,7 @@ class ExportedVAE:
 
 def _sigmoid(logits: Array) -> Array:
     probabilities = np.empty_like(logits)
-    rising = logits >= 0  # whose exp(-x) cannot overflow, as exp(x) of the others cannot
+    rising = logits >= 0  # exp(-x) of these cannot overflow, nor can exp(x) of the others
     probabilities[rising] = 1 / (1 + np.exp(-logits[rising]))
     odds = np.exp(logits[~rising])
     probabilities[~rising] = odds / (1 + odds)

@@ -15,7 +15,7 @@ def outliers_of(images: Array, generator: np.random.Generator) -> Mapping[str, A
 
     Args:
         images: (2 * count, 28, 28) float32 in [0, 1], garments that they are made of.
-        generator: Of what is random.
+        generator: Draws what is random.
 
     Returns:
         `rotated` by 180 degrees; `inverted`, 1 - x; `shuffled`, the pixels of each image in an order of its own;

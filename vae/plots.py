@@ -53,8 +53,8 @@ def learning_curves(history: Mapping[str, Array], floors: Mapping[str, float], t
 
     Args:
         history: Columns of the training history, (epochs,) each, nats per image.
-        floors: Entropy of the training and validation images. No reconstruction loss of gray targets can be below;
-            of binary targets, which the encoder has seen, no expected loss can.
+        floors: Entropy of the training and validation images, a lower bound of the reconstruction loss of gray targets.
+            For binary targets, which the encoder has seen, it is a lower bound of the expected loss only.
         targets: "gray" or "binarised", for the title.
     """
     with mpl.rc_context(STYLE):

@@ -33,11 +33,11 @@ def refine(
 
     Args:
         vae: The model; its weights stay.
-        images: (count, 28, 28) float32, binary; all are in memory at once, with what the decoder makes of them.
-        posterior: What the encoder makes of them.
+        images: (count, 28, 28) float32, binary; all are in memory at once, and so are their logits.
+        posterior: q(z|x) of the images by the encoder.
         seed: Of the latent noise.
         steps: Updates.
-        learning_rate: Of the first one.
+        learning_rate: Of the first update.
         samples: Draws of q(z|x) per image and update.
         advance: Called with the number of updates done, for progress.
         jit_compile: Whether XLA compiles the updates.

@@ -45,13 +45,13 @@ def accuracies(
         test: What the chosen ones are reported on.
         neighbours: k that are tried, each at most the training images.
         inverse_regularisation: C of the L2 regularisation that are tried.
-        iterations: Of the probe's optimiser, L-BFGS, at most; where they end it, they regularise too.
+        iterations: Most iterations of the probe's optimiser, L-BFGS; ending it early regularises, too.
         advance: Called after each classifier, for progress.
 
     Returns:
         `linear_probe` and `nearest_neighbours`: the setting chosen, the first of equals; `validation_accuracy` and
-        `test_accuracy`, shares of the images, with their errors over images (`_se`). Of the probe also the `iterations`
-        that were taken: where they are the most that may be, they ended it before it converged.
+        `test_accuracy`, shares of the images, with their errors over images (`_se`). For the probe also the
+        `iterations` that it took: if they are the most allowed, it was ended before it converged.
     """
     probes: dict[float, Any] = {
         strength: make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=iterations))
@@ -74,7 +74,7 @@ def _best(
     test: Labelled,
     advance: Callable[[], None],
 ) -> dict[str, float]:
-    """The value of the setting whose classifier is best on validation, and the accuracies of that."""
+    """The value of the setting whose classifier is best on validation, and its accuracies."""
     found: dict[float, tuple[float, float]] = {}
     for value, classifier in classifiers.items():
         with warnings.catch_warnings(category=ConvergenceWarning, action="ignore"):

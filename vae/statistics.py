@@ -91,7 +91,7 @@ def summarise_gap(refined: dict[str, NDArray[Any]]) -> dict[str, float]:
 
     It is the amortisation gap, which the encoder loses against the best diagonal Gaussian of each image, and the
     approximation gap, which that one loses against the true posterior (Cremer et al. 2018). The log-likelihood is
-    importance-weighted with draws of the refined posterior, of which even few are enough where the encoder's are poor.
+    importance-weighted with draws of the refined posterior: few of them suffice even where the encoder's are poor.
 
     Args:
         refined: Of each image, (count,) each: elbo_nats, refined_elbo_nats, refined_nll_nats, their errors over draws

@@ -17,7 +17,7 @@ from vae.noise import latent_noise
 from vae.objective import importance_weighted_bound, kl_weight, reparameterise, sampled_kl
 from vae.workers import mean, share
 
-#: Steps of a block, one call of the compiled loop: progress is seen, and the average of the weights taken, a block.
+#: Steps in one call of the compiled loop; after each call progress is shown and the average of the weights updated.
 STEPS_PER_CALL = 50
 
 #: Columns of a run's history, all but the first in nats per image.
@@ -91,7 +91,7 @@ class Run:
             trainer.restore([saved[name] for name in sorted(saved) if name.startswith("state_")])
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Returns all that the rest of the training follows from, by name."""
+        """Returns everything that the rest of the training depends on, by name."""
         arrays = {"history": np.array(self.history)}
         arrays |= {f"state_{number:04d}": array for number, array in enumerate(self.trainer.state())}
         return arrays | {f"kept_{number:04d}": array for number, array in enumerate(self.kept)}
@@ -173,7 +173,7 @@ def _validation_terms(evaluator: Evaluator, images: NDArray[np.float32], seed: i
 
 
 def _refuse_nonfinite(terms: Mapping[str, float], when: str) -> None:
-    """Refuses terms of the loss, by name in nats, one of which is not finite; of several it names the first."""
+    """Refuses terms of the loss, nats by name, unless all are finite; the error names the first that is not."""
     for name, nats in terms.items():
         if not math.isfinite(nats):
             raise FloatingPointError(
@@ -201,7 +201,7 @@ class Trainer:
             vae: What is trained; its weights are where training starts.
             images: (count, 28, 28) float32 in [0, 1].
             recipe: How to train.
-            strategy: By which several workers train, each with a share of every batch; None for this process alone.
+            strategy: Shares every batch among several workers; None trains in this process alone.
 
         Raises:
             ValueError: If a batch needs more images than there are, or cannot be shared equally; or if the decoder
@@ -294,7 +294,7 @@ class Trainer:
 
     @tf.function
     def _update_average(self, step: tf.Tensor, count: tf.Tensor) -> None:
-        """Takes up the weights after `count` steps, the last of which made `step` in all."""
+        """Brings the weights into the average after `count` more steps, which made it `step` steps in all."""
         done, taken = tf.cast(step, tf.float32), tf.cast(count, tf.float32)
         kept = tf.minimum(self.recipe.ema_momentum**taken, (taken + done) / (10.0 * taken + done))
         for vector, average in zip(self._vectors, self._averages, strict=True):

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-#: What the other workers raise when one of them is gone.
+#: Errors that a worker raises when another one is gone.
 LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError)
 
 
@@ -27,7 +27,7 @@ def mean(strategy: tf.distribute.Strategy, value: tf.Tensor) -> tf.Tensor:
 def of_chief(
     strategy: tf.distribute.Strategy, arrays: Mapping[str, NDArray[Any]] | None
 ) -> Mapping[str, NDArray[Any]] | None:
-    """What the chief has, by name, on every worker; None if it has nothing."""
+    """Gives every worker the arrays of the chief, by name; None if the chief has none."""
     if strategy.num_replicas_in_sync == 1:
         return arrays
     packed = io.BytesIO()
