@@ -66,6 +66,7 @@ def test_empty_bins_are_at_their_centres_without_error() -> None:
 
 def test_the_error_is_that_of_a_bootstrap_over_images_and_not_over_pixels() -> None:
     probabilities, images = correlated(400, 1)
+    probabilities **= 2  # so that there is a gap, whose bins have a random number of pixels
     found = reliability(probabilities, images, 5)
     edges = np.linspace(0, 1, 6)
     pixels = np.array([np.histogram(image, edges)[0] for image in probabilities])

@@ -36,7 +36,7 @@ def made(images: Array, seed: int = 0) -> dict[str, Array]:
 
 def test_the_images_stay_whatever_is_done_to_the_outliers(images: Array) -> None:
     before = images.copy()
-    for array in made(images).values():
+    for array in outliers_of(images[:4], np.random.default_rng(0)).values():
         array[:] = -1
     np.testing.assert_array_equal(images, before)
 

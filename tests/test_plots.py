@@ -203,11 +203,21 @@ def test_latent_traversals_show_a_row_a_latent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("plane", "offsets"),
-    [(FLAT, [[0.5, 2.5], [1, 2], [1.25, 1.75]]), (TILTED, [[-0.5, 1.5], [0, 1], [0.25, 0.75]])],  # origin: all ones
+    ("plane", "offsets", "names"),
+    [
+        (FLAT, [[0.5, 2.5], [1, 2], [1.25, 1.75]], ["first latent", "second latent"]),
+        (
+            TILTED,
+            [[-0.5, 1.5], [0, 1], [0.25, 0.75]],  # the origin is one in all latents
+            [
+                "first principal direction, standard deviations (63% of the variance in this plane)",
+                "second principal direction, standard deviations",
+            ],
+        ),
+    ],
 )
 def test_latent_means_are_points_on_the_plane_in_the_colour_of_their_class_named_at_its_median(
-    plane: Plane, offsets: list[list[float]]
+    plane: Plane, offsets: list[list[float]], names: list[str]
 ) -> None:
     (axes,) = latent_means(plane).axes
     (points,) = axes.collections
@@ -219,6 +229,8 @@ def test_latent_means_are_points_on_the_plane_in_the_colour_of_their_class_named
     medians = [[number, 2 * number] - plane.origin[:2] for number in range(CLASSES)]
     np.testing.assert_allclose([text.get_position() for text in axes.texts], medians)
     assert axes.get_title() == "Posterior means of the test images, by class"
+    for labelled in (axes, plots.latent_plane(gray_images(4), gaussian_quantiles(2), plane).axes[0]):
+        assert [labelled.get_xlabel(), labelled.get_ylabel()] == names
 
 
 def test_names_of_classes_with_the_same_median_are_moved_apart() -> None:
@@ -247,25 +259,6 @@ def test_latent_means_of_one_latent_have_a_place() -> None:
     (axes,) = plots.latent_means(labels[:, None].astype(np.float64), labels, line).axes
     places = np.ma.getdata(axes.collections[0].get_offsets())
     np.testing.assert_array_equal(places, np.stack([labels, np.zeros(CLASSES)], axis=1))
-
-
-@pytest.mark.parametrize(
-    ("plane", "names"),
-    [
-        (FLAT, ("first latent", "second latent")),
-        (
-            TILTED,
-            (
-                "first principal direction, standard deviations (63% of the variance in this plane)",
-                "second principal direction, standard deviations",
-            ),
-        ),
-    ],
-)
-def test_axes_are_latents_or_directions_that_tell_their_share_of_variance(plane: Plane, names: tuple[str, str]) -> None:
-    for figure in (plots.latent_plane(gray_images(4), gaussian_quantiles(2), plane), latent_means(plane)):
-        (axes,) = figure.axes
-        assert (axes.get_xlabel(), axes.get_ylabel()) == names
 
 
 def test_loss_per_class_stacks_both_terms_with_the_worst_class_on_top() -> None:
