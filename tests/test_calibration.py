@@ -1,4 +1,4 @@
-"""Reliability against a loop over pixels in exact fractions, a bootstrap, and images drawn from their probabilities."""
+"""Reliability against a loop over pixels in exact fractions, and its error against a bootstrap."""
 
 import math
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""Density and coverage against a loop over all pairs and their expectations, the space against numpy's own."""
+"""Density and coverage against a loop over all pairs, the space against numpy's own."""
 
 import math
 import statistics

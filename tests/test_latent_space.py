@@ -1,4 +1,4 @@
-"""Geometry of the latent space against constructed covariances, a singular value decomposition and `math.erf`."""
+"""Geometry of the latent space against a singular value decomposition and `math.erf`."""
 
 import math
 

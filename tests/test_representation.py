@@ -1,4 +1,4 @@
-"""Accuracies against votes in numpy and logistic regression by scipy, and which setting they are those of."""
+"""Accuracies against votes in numpy and logistic regression by scipy, and how settings are chosen."""
 
 import math
 import warnings
