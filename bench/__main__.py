@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from ruamel.yaml import YAML
 
+from bench.pages import publish
 from bench.programs import SECONDS
-from bench.table import page
 from pipeline.errors import StageError
-from pipeline.files import atomic, write_json
+from pipeline.files import write_json
 from pipeline.params.section import PARAMS_FILE
 from pipeline.params.whole import load_params
 from pipeline.processor import instruction_set, processor_name
@@ -43,6 +43,9 @@ PUBLISHED_DRAWS = 5000 * 10_000
 TORCH = Path(".venv-torch/bin/python")
 TRAINING_IMAGES = "data/prepared/train/images.npy"
 
+#: Figures of each program, by its name.
+Round = dict[str, dict[str, Any]]
+
 
 def main(arguments: Sequence[str]) -> int:
     """Measures and writes.
@@ -58,9 +61,7 @@ def main(arguments: Sequence[str]) -> int:
     full = parser.parse_args(arguments).full
     results = measure(full=full)
     write_json(RESULTS, results)
-    with atomic(PAGE) as partial:
-        partial.write_text(page(results), encoding="utf-8")
-    print(page(results))
+    publish(PAGE, results)
     return 0
 
 
@@ -75,34 +76,12 @@ def measure(*, full: bool) -> dict[str, Any]:
     goal = -json.loads(Path("presets/textbook.json").read_text())["metrics"]["validation"]["gray"]["elbo_nats"]
     whole = _run(params.train.epochs) if full else _recorded()
     rounds = _rounds(goal)
-    rates = {
-        name: _spread([figures["images_per_second"] for figures in found])
-        for name, found in rounds.items()
-        if "images_per_second" in found[0]
-    }
-    peaks = [figures["operations_per_second"] for figures in rounds["matmul_peak"]]
-    operations = rounds["default"][0]["operations_per_image"]
-    textbook = _textbook_seconds(rounds, full=full)
-    ours = [figures["seconds"] for figures in rounds["seconds_to"]]
-    spreads = {
-        "matmul_peak_gflops": _spread([peak / 1e9 for peak in peaks]),
-        "matmul_share": _spread(
-            [
-                found["images_per_second"] * operations / peak
-                for found, peak in zip(rounds["default"], peaks, strict=True)
-            ]
-        ),
-        "likelihood_share": _spread(
-            [
-                found["draws_per_second"] * found["operations_per_draw"] / peak
-                for found, peak in zip(rounds["likelihood"], peaks, strict=True)
-            ]
-        ),
-        "likelihood_seconds": _spread([PUBLISHED_DRAWS / found["draws_per_second"] for found in rounds["likelihood"]]),
-        "textbook_seconds": _spread(textbook),
-        "seconds_to_textbook": _spread(ours),
-        "time_to_textbook_ratio": _spread([theirs / mine for theirs, mine in zip(textbook, ours, strict=True)]),
-    }
+    rates = [
+        {name: figures["images_per_second"] for name, figures in found.items() if "images_per_second" in figures}
+        for found in rounds
+    ]
+    textbook = _textbook_seconds(rates, full=full)
+    spreads = _spreads([_shares(found, seconds) for found, seconds in zip(rounds, textbook, strict=True)])
     runs = {str(seconds): _short_run(seconds, whole) for seconds in SHORT_RUNS} | {"480": whole}
     return {
         "processor": processor_name(),
@@ -115,43 +94,64 @@ def measure(*, full: bool) -> dict[str, Any]:
         "train_seconds": whole["seconds"],
         "peak_memory_mib": max(run["peak_memory_mib"] for run in runs.values()),
         "nll_at_seconds": {seconds: run["nll_nats"] for seconds, run in runs.items()},
-        "operations_per_image": operations,
-        "decoder_operations": rounds["likelihood"][0]["decoder_operations"],
+        "operations_per_image": rounds[0]["default"]["operations_per_image"],
+        "decoder_operations": rounds[0]["likelihood"]["decoder_operations"],
         "textbook_gray_validation_loss": goal,
-        "images_per_second": rates,
+        "images_per_second": _spreads(rates),
         "spreads": spreads,
         "runs": runs,
     }
 
 
-def _rounds(goal: float) -> dict[str, list[Mapping[str, float]]]:
+def _rounds(goal: float) -> list[Round]:
     """Figures of each program in each round."""
-    train = resolved("textbook").train
     ours = [sys.executable, "-m", "bench.programs"]
-    threads = str(load_params().threads.intra_op)
     commands = {name: [*ours, name] for name in ("matmul_peak", "keras_1", "keras_50", "default", "likelihood")}
     commands["seconds_to"] = [*ours, "seconds_to", str(goal)]
     if TORCH.is_file():
-        options = [TRAINING_IMAGES, threads, str(train.batch_size), str(SECONDS)]
-        commands["torch"] = [str(TORCH), "-m", "bench.torch_textbook", *options]
-    found: dict[str, list[Mapping[str, float]]] = {name: [] for name in commands}
+        options = (load_params().threads.intra_op, resolved("textbook").train.batch_size, SECONDS)
+        commands["torch"] = [str(TORCH), "-m", "bench.torch_textbook", TRAINING_IMAGES, *map(str, options)]
+    found: list[Round] = [{} for _ in range(ROUNDS)]
     with progress("bench, programs in turn", ROUNDS * len(commands), " programs") as shown:
-        for _ in range(ROUNDS):
+        for one in found:
             for name, command in commands.items():
-                found[name].append(_figures(command))
+                one[name] = _figures(command)
                 shown.advance(note=name)
     return found
 
 
-def _textbook_seconds(rounds: Mapping[str, Sequence[Mapping[str, float]]], *, full: bool) -> list[float]:
+def _textbook_seconds(rates: Sequence[Mapping[str, float]], *, full: bool) -> list[float]:
     """Seconds of the textbook model's training by the faster of the two ways of `fit`, one a round."""
-    train = resolved("textbook").train
-    rates = {steps: [found["images_per_second"] for found in rounds[f"keras_{steps}"]] for steps in (1, 50)}
-    fastest = max(rates, key=lambda steps: median(rates[steps]))
+    fastest = max(("keras_1", "keras_50"), key=lambda name: median(rate[name] for rate in rates))
     if full:
-        seconds = _figures([sys.executable, "-m", "bench.programs", "keras_whole", str(fastest)])["seconds"]
-        return [seconds] * ROUNDS
-    return [_training_images() * train.epochs / rate for rate in rates[fastest]]
+        steps = fastest.removeprefix("keras_")
+        return [_figures([sys.executable, "-m", "bench.programs", "keras_whole", steps])["seconds"]] * ROUNDS
+    images = len(np.load(TRAINING_IMAGES, mmap_mode="r")) * resolved("textbook").train.epochs
+    return [images / rate[fastest] for rate in rates]
+
+
+def _shares(found: Round, textbook_seconds: float) -> dict[str, float]:
+    """What follows from the figures of one round."""
+    peak, ours = found["matmul_peak"]["operations_per_second"], found["seconds_to"]["seconds"]
+    default, likelihood = found["default"], found["likelihood"]
+    return {
+        "matmul_peak_gflops": peak / 1e9,
+        "matmul_share": default["images_per_second"] * default["operations_per_image"] / peak,
+        "likelihood_share": likelihood["draws_per_second"] * likelihood["operations_per_draw"] / peak,
+        "likelihood_seconds": PUBLISHED_DRAWS / likelihood["draws_per_second"],
+        "textbook_seconds": textbook_seconds,
+        "seconds_to_textbook": ours,
+        "time_to_textbook_ratio": textbook_seconds / ours,
+    }
+
+
+def _spreads(rounds: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Median, lowest and highest of each figure over rounds."""
+    by_name = {name: [found[name] for found in rounds] for name in rounds[0]}
+    return {
+        name: {"median": median(values), "lowest": min(values), "highest": max(values)}
+        for name, values in by_name.items()
+    }
 
 
 def _recorded() -> dict[str, float]:
@@ -169,10 +169,6 @@ def _recorded() -> dict[str, float]:
 def _short_run(seconds: int, whole: Mapping[str, float]) -> dict[str, float]:
     """A run of the default of as many epochs as fit into `seconds` at the pace of a whole one."""
     return _run(max(1, int((seconds - STARTING) * whole["epochs"] / (whole["seconds"] - STARTING))))
-
-
-def _training_images() -> int:
-    return len(np.load(TRAINING_IMAGES, mmap_mode="r"))
 
 
 def _run(epochs: int) -> dict[str, float]:
@@ -208,10 +204,6 @@ def _figures(command: Sequence[str]) -> dict[str, Any]:
         raise StageError(f"`{' '.join(command[1:])}` failed:\n{done.stderr[-2000:]}")
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return figures
-
-
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {"median": median(values), "lowest": min(values), "highest": max(values)}
 
 
 if __name__ == "__main__":

@@ -51,10 +51,14 @@ def _told(digest: str, first: str, held: str) -> str:
     return "same" if digest == first else "as AVX2" if digest == held else "differs"
 
 
+def without_caps() -> dict[str, str]:
+    """The environment without the variables that hold kernels to an instruction set."""
+    return {name: value for name, value in os.environ.items() if name not in KERNELS["avx2"]}
+
+
 def _hashes(runner: Sequence[str], cap: Mapping[str, str]) -> dict[str, str]:
-    plain = {name: value for name, value in os.environ.items() if name not in KERNELS["avx2"]}
     command = [*runner, sys.executable, "-m", "bench.kernels"]
-    done = subprocess.run(command, env={**plain, **cap}, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env={**without_caps(), **cap}, capture_output=True, text=True, check=False)
     if done.returncode:
         raise StageError(f"`{' '.join(command)}` failed: {done.stderr[-500:]}")
     found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
@@ -77,23 +81,18 @@ def operations() -> dict[str, NDArray[np.floating]]:
         "numpy sum": left.sum(axis=1),
         "numpy singular values, float64": np.linalg.svd(wide[:, :100])[1],
     }
+    tensors: dict[str, Callable[[], tf.Tensor]] = {
+        "product of 784 terms": lambda: one @ other,
+        "product of 300 terms": lambda: one[:, :300] @ other[:300],
+        "product, transposed": lambda: tf.matmul(one[:100], one[:100], transpose_a=True),
+        "functions": lambda: tf.exp(-tf.nn.softplus(one)) + tf.tanh(one),
+        "sums": lambda: tf.reduce_logsumexp(one, axis=1),
+        "normal draws": lambda: tf.random.stateless_normal([100, 40], [1, 2]),
+    }
     for library, compiled in (("TensorFlow", False), ("XLA", True)):
-        found |= {
-            f"{library} product of 784 terms": _run(lambda: one @ other, compiled=compiled),
-            f"{library} product of 300 terms": _run(lambda: one[:, :300] @ other[:300], compiled=compiled),
-            f"{library} product, transposed": _run(
-                lambda: tf.matmul(one[:100], one[:100], transpose_a=True), compiled=compiled
-            ),
-            f"{library} functions": _run(lambda: tf.exp(-tf.nn.softplus(one)) + tf.tanh(one), compiled=compiled),
-            f"{library} sums": _run(lambda: tf.reduce_logsumexp(one, axis=1), compiled=compiled),
-            f"{library} normal draws": _run(lambda: tf.random.stateless_normal([100, 40], [1, 2]), compiled=compiled),
-        }
+        for words, operation in tensors.items():
+            found[f"{library} {words}"] = tf.function(operation, jit_compile=compiled)().numpy()
     return found
-
-
-def _run(operation: Callable[[], tf.Tensor], *, compiled: bool) -> NDArray[np.floating]:
-    result: NDArray[np.floating] = tf.function(operation, jit_compile=compiled)().numpy()
-    return result
 
 
 if __name__ == "__main__":

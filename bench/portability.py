@@ -8,22 +8,21 @@ another: `workflow/compare/tolerance.py` tolerates a multiple of the largest of 
 import argparse
 import json
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from tabulate import tabulate
 
-from bench.kernels import kernel_table
+from bench.kernels import kernel_table, without_caps
+from bench.pages import publish
 from pipeline.errors import StageError
-from pipeline.files import atomic, files_of, write_json
+from pipeline.files import files_of, write_json
 from pipeline.params.section import PARAMS_FILE
-from pipeline.processor import KERNELS, instruction_set, processor_name
+from pipeline.processor import instruction_set, processor_name
 from workflow.command import end
 from workflow.compare.changes import changes
 from workflow.compare.distances import distances
@@ -99,13 +98,30 @@ def main(arguments: Sequence[str]) -> int:
         raise StageError(f"{unknown[0]!r} is no variation; expected some of: {', '.join(known)}")
     for number, name in enumerate(names, 1):
         print(f"portability: {number} of {len(names)}, {name}", flush=True)
-        if name == OPERATIONS:
-            _keep(name, {"machine": f"{processor_name()}, {instruction_set()}", "table": kernel_table()})
-        else:
-            _keep(name, compare_processors() if name == PROCESSOR else measure(VARIATIONS[name]))
-    _write(_kept(), json.loads(RECORD.read_text(encoding="utf-8")).get(OPERATIONS))
-    print(PAGE.read_text(encoding="utf-8"))
+        found = _measured(name)
+        write_json(RECORD, {**_known(), name: found})
+    _write(_known())
     return 0
+
+
+def _measured(name: str) -> dict[str, Any]:
+    if name == OPERATIONS:
+        return {"machine": f"{processor_name()}, {instruction_set()}", "table": kernel_table()}
+    return compare_processors() if name == PROCESSOR else measure(VARIATIONS[name])
+
+
+def _known() -> dict[str, Any]:
+    """What was measured of each variation, on whatever machine."""
+    known: dict[str, Any] = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else {}
+    return known
+
+
+def _write(known: Mapping[str, Any]) -> None:
+    """Writes the page, and what `workflow/compare/tolerance.py` reads: the largest distance by unit."""
+    measured = [known[name] for name in (*VARIATIONS, PROCESSOR) if name in known]
+    found = largest(of["distances"] for of in measured)
+    write_json(MEASURED, {"variations": [of["variation"] for of in measured], "largest": found})
+    publish(PAGE, {"measured": measured, "operations": known.get(OPERATIONS)})
 
 
 def _applies(variation: Variation) -> bool:
@@ -120,31 +136,16 @@ def measure(variation: Variation) -> dict[str, Any]:
     """
     if not _applies(variation):
         raise StageError(f"{variation.words}: this processor is {instruction_set()}; expected one with AVX-512")
-    stated = outputs(resolve(WORKSPACE))
-    missing = [path for path in stated if not Path(path).exists()]
+    here = resolve(WORKSPACE)
+    missing = [path for path in outputs(here) if not Path(path).exists()]
     if missing:
         raise StageError(f"{missing[0]} is missing; expected the results of `make`: run it, or `dvc checkout`")
-    plain = {name: value for name, value in os.environ.items() if name not in KERNELS["avx2"]}
     with working_copy() as copy:
         _change(copy / PARAMS_FILE, variation.params)
         command = ["dvc", "repro", "--force", "--no-run-cache", "--no-commit"]
-        if subprocess.run(command, cwd=copy, env={**plain, **variation.variables}, check=False).returncode:
+        if subprocess.run(command, cwd=copy, env={**without_caps(), **variation.variables}, check=False).returncode:
             raise StageError(f"the pipeline failed with {variation.words}; its message stands above")
-        found = outputs(Revision(variation.words, None, copy))
-        differing = [path for path, md5 in stated.items() if found.get(path) != md5 and not states_origin(path)]
-        files = [file.relative_to(copy) for path in differing for file in files_of(copy / path)]
-        return {
-            "variation": variation.words,
-            "machine": _class(resolve(WORKSPACE)),
-            "train_seconds": json.loads((copy / "runs/train.json").read_text(encoding="utf-8"))["seconds"],
-            "outputs": len([path for path in stated if not states_origin(path)]),
-            "differing": len(differing),
-            "distances": {
-                str(file): _distances(str(file), (copy / file).read_bytes(), file.read_bytes())
-                for file in files
-                if not states_origin(str(file))
-            },
-        }
+        return _record(here, Revision(variation.words, None, copy))
 
 
 def compare_processors() -> dict[str, Any]:
@@ -160,24 +161,35 @@ def compare_processors() -> dict[str, Any]:
     changed = [*between["code"], *(f"{row['name']} of params.yaml" for row in between["params"])]
     if changed:
         raise StageError(f"{changed[0]} differs from the commit; expected results of the same code and parameters")
-    stated, found = outputs(committed), outputs(here)
-    differing = [path for path, md5 in stated.items() if found.get(path) != md5 and not states_origin(path)]
-    contents = {path: committed.read(path) for path in differing}
+    return _record(committed, replace(here, name=f"results of {_class(here)}"))
+
+
+def _record(before: Revision, after: Revision) -> dict[str, Any]:
+    """What the outputs of `after` differ by from those of `before`: all their files, or those that a commit has.
+
+    Outputs that only state where the others come from are left out, and so are distances of another form, which no
+    number tells and nothing tolerates.
+    """
+    stated, found = (
+        {path: md5 for path, md5 in outputs(side).items() if not states_origin(path)} for side in (before, after)
+    )
+    differing = [path for path, md5 in stated.items() if found.get(path) != md5]
+    if before.commit is None:
+        files = [str(file.relative_to(after.folder)) for path in differing for file in files_of(after.folder / path)]
+    else:
+        files = [path for path in differing if before.read(path) is not None]
     return {
-        "variation": f"results of {_class(here)}",
-        "machine": _class(committed),
-        "train_seconds": json.loads(Path("runs/train.json").read_text(encoding="utf-8"))["seconds"],
-        "outputs": len([path for path in stated if not states_origin(path)]),
+        "variation": after.name,
+        "machine": _class(before),
+        "train_seconds": after.read_json("runs/train.json")["seconds"],
+        "outputs": len(stated),
         "differing": len(differing),
-        "distances": {
-            path: _distances(path, Path(path).read_bytes(), content) for path, content in contents.items() if content
-        },
+        "distances": {path: _finite(path, before, after) for path in files if not states_origin(path)},
     }
 
 
-def _distances(path: str, ours: bytes, theirs: bytes) -> dict[str, float]:
-    """Distances by quantity; those of another form, which no number tells and nothing tolerates, are left out."""
-    found = distances(path, ours, theirs)
+def _finite(path: str, before: Revision, after: Revision) -> dict[str, float]:
+    found = distances(path, after.require(path), before.require(path))
     return {name: distance for name, distance in found.items() if math.isfinite(distance)}
 
 
@@ -189,71 +201,10 @@ def _change(path: Path, changes: Mapping[str, Mapping[str, Any]]) -> None:
     yaml.dump(content, path)
 
 
-def _keep(name: str, measured: Mapping[str, Any]) -> None:
-    """Puts what was measured in the place of what was known of that variation."""
-    known = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else {}
-    write_json(RECORD, {**known, name: measured})
-
-
-def _kept() -> list[dict[str, Any]]:
-    """What was measured of each variation, on whatever machine, in their order."""
-    known = json.loads(RECORD.read_text(encoding="utf-8"))
-    return [known[name] for name in (*VARIATIONS, PROCESSOR) if name in known]
-
-
-def _write(measured: Sequence[Mapping[str, Any]], operations: Mapping[str, str] | None) -> None:
-    """Writes the page, and what `workflow/compare/tolerance.py` reads: the largest distance by unit."""
-    found = largest(of["distances"] for of in measured)
-    write_json(MEASURED, {"variations": [of["variation"] for of in measured], "largest": found})
-    with atomic(PAGE) as partial:
-        partial.write_text(_page(measured, operations), encoding="utf-8")
-
-
 def _class(revision: Revision) -> str:
     """The class of processor of the results of a revision."""
     stated = revision.read_json("metrics/processor.json")
     return f"{stated['instruction_set']}, data caches {stated['caches']}, {stated['intra_op']} threads"
-
-
-def _page(measured: Sequence[Mapping[str, Any]], operations: Mapping[str, str] | None) -> str:
-    headline = [("metrics/evaluation.json", name) for name in ("nll_nats", "elbo_nats", "kl_nats")]
-    headline.append(("metrics/representation.json", "test_accuracy"))
-    rows = [
-        [
-            found["variation"],
-            found["machine"],
-            f"{found['outputs'] - found['differing']} of {found['outputs']}",
-            *(f"{found['distances'].get(path, {}).get(name, 0.0):.3g}" for path, name in headline),
-            f"{found['train_seconds']:.0f}",
-        ]
-        for found in measured
-    ]
-    columns = [
-        "variation",
-        "against the results of",
-        "outputs of equal bytes",
-        "NLL",
-        "ELBO",
-        "KL",
-        "accuracy",
-        "training, s",
-    ]
-    page = "\n".join(
-        [
-            "# Portability\n",
-            "Written by `make portability`, not by hand. The pipeline run in another way than the results it is held",
-            "against, all else equal: the largest difference of any mean of either split, in nats, and of an accuracy;",
-            "0 is below the six digits that metrics have.\n",
-            tabulate(rows, columns, tablefmt="github", disable_numparse=True),
-            "",
-        ]
-    )
-    if operations:
-        page += (
-            f"\nOperations of the libraries on {operations['machine']}, in a process a column, on the same numbers:\n"
-            f"whether the bytes are those of the first column.\n\n{operations['table']}\n"
-        )
-    return page
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ruamel.yaml import YAML
-from tabulate import tabulate
 
-from pipeline.files import atomic, write_json
+from bench.pages import publish
+from pipeline.files import write_json
 from pipeline.processor import instruction_set, processor_name
 from workflow.command import end
 from workflow.history.working_copy import cache_of, write_settings
@@ -54,10 +54,9 @@ def main() -> int:
     commit = head_commit()
     found = {str(workers): _measured(workers, commit) for workers in WORKERS}
     machine = f"{processor_name()}, {instruction_set()}, {os.cpu_count()} cores"
-    write_json(RESULTS, {"machine": machine, "workers": found})
-    with atomic(PAGE) as partial:
-        partial.write_text(_page(machine, found), encoding="utf-8")
-    print(PAGE.read_text(encoding="utf-8"))
+    results = {"machine": machine, "workers": found}
+    write_json(RESULTS, results)
+    publish(PAGE, results)
     return 0
 
 
@@ -111,55 +110,6 @@ def _sweep(workers: int, commit: str) -> dict[str, Any]:
         "trials_seconds": max(trial["ended_seconds"] for trial in trials),
         "pipeline_seconds": [trial["pipeline_seconds"] for trial in trials],
     }
-
-
-def _page(machine: str, found: Mapping[str, Mapping[str, Any]]) -> str:
-    alone = fmean(found["1"]["by_hand_seconds"])
-    rows = []
-    for workers, measured in found.items():
-        trials = len(measured["pipeline_seconds"])
-        hourly = 3600 * trials / measured["command_seconds"]
-        ideal = 3600 / alone * int(workers)
-        rows.append(
-            [
-                workers,
-                trials,
-                f"{measured['command_seconds']:.0f}",
-                f"{hourly:.0f}",
-                f"{ideal:.0f}",
-                f"{hourly / ideal:.2f}",
-                _spread(measured["by_hand_seconds"]),
-                _spread(measured["pipeline_seconds"]),
-                f"{measured['overhead_seconds']:.1f}",
-            ]
-        )
-    head = [
-        "workers",
-        "trials",
-        "seconds of the command",
-        "trials per hour",
-        "ideal",
-        "share of it",
-        "by hand, s (lowest to highest)",
-        "in the sweep, s (lowest to highest)",
-        "overhead per trial, s",
-    ]
-    return "\n".join(
-        [
-            "# Scaling\n",
-            "Written by `make bench-scale`, not by hand. A sweep of equal trials of one thread, the default's model",
-            f"for one epoch, on {machine}; before and after it the training of such trials by hand, as many at once",
-            "as there are workers. The ideal is that of one by hand, alone. Overhead is what a worker spends a trial,",
-            "from the first trial's start to the last one's end, beyond what it takes by hand. The command has",
-            "the start of Ray, of the workers and of their working copies beside it.\n",
-            tabulate(rows, head, tablefmt="github", disable_numparse=True),
-            "",
-        ]
-    )
-
-
-def _spread(seconds: Sequence[float]) -> str:
-    return f"{fmean(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})"
 
 
 if __name__ == "__main__":

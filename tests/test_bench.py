@@ -1,17 +1,16 @@
-"""The count of operations, and the committed table."""
+"""The count of operations, and the committed pages."""
 
 import json
-from pathlib import Path
 
 import pytest
 import tensorflow as tf
+from conftest import ROOT
 
 from bench.operations import operations
-from bench.table import page
+from bench.pages import page
 from vae.model import build_vae
 from workflow.history.presets import resolved
 
-ROOT = Path(__file__).resolve().parent.parent
 FLOAT = tf.float32
 
 
@@ -73,9 +72,14 @@ def test_a_decoder_has_the_products_of_its_layers_and_of_those_of_each_patch() -
     assert operations(more.logits, spec(10, 4), spec(10, 28, 28)) == expected + 2 * (2 * 10 * 4 * 40) + patches
 
 
-def test_the_page_shows_the_committed_results() -> None:
+@pytest.mark.parametrize(("name", "record"), [("README.md", "results.json"), ("scaling.md", "scaling.json")])
+def test_a_page_shows_the_committed_results(name: str, record: str) -> None:
+    results = json.loads((ROOT / "bench" / record).read_text(encoding="utf-8"))
+    assert (ROOT / "bench" / name).read_text(encoding="utf-8") == page(name, results)
+
+
+def test_the_goal_is_what_the_textbook_s_training_ends_with() -> None:
     results = json.loads((ROOT / "bench/results.json").read_text(encoding="utf-8"))
-    assert (ROOT / "bench/README.md").read_text(encoding="utf-8") == page(results)
     recorded = json.loads((ROOT / "presets/textbook.json").read_text(encoding="utf-8"))
     assert results["textbook_gray_validation_loss"] == -recorded["metrics"]["validation"]["gray"]["elbo_nats"]
 

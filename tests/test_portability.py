@@ -16,7 +16,6 @@ from workflow.compare import tolerance
 from workflow.compare.distances import sizes
 
 PROCESSOR, EVALUATION = "metrics/processor.json", "metrics/evaluation.json"
-NAMES = (*portability.VARIATIONS, portability.PROCESSOR)
 
 
 def measured(words: str, nll: float) -> dict[str, Any]:
@@ -35,29 +34,30 @@ def measured(words: str, nll: float) -> dict[str, Any]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(portability, "MEASURED", tmp_path / "tolerance.json")
-    monkeypatch.setattr(portability, "PAGE", tmp_path / "page.md")
-    monkeypatch.setattr(portability, "RECORD", tmp_path / "portability.json")
+    for name in ("MEASURED", "PAGE", "RECORD"):
+        monkeypatch.setattr(portability, name, tmp_path / getattr(portability, name).name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_the_largest_difference_of_each_unit_is_kept(folder: Path) -> None:
-    portability._write([measured("one", 0.001), measured("other", 0.004)], {"machine": "y", "table": "| operation |"})
+def test_what_is_measured_joins_what_was_and_the_largest_difference_of_each_unit_is_kept(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {"one_thread": measured("other", 0.004), "avx2": measured("one", 0.001)}
+    portability.RECORD.write_text(json.dumps({**before, "operations": {"table": "old"}}), encoding="utf-8")
+    monkeypatch.setattr(portability, "kernel_table", lambda: "| operation |")
+    assert portability.main(["operations"]) == 0
+    record = json.loads(portability.RECORD.read_text(encoding="utf-8"))
+    assert {**record, "operations": record["operations"]["table"]} == {**before, "operations": "| operation |"}
     content = json.loads((folder / "tolerance.json").read_text(encoding="utf-8"))
     assert content["largest"] == {"nats": 0.004, "share": 0.5, "part_nats": 0.012}
-    page = (folder / "page.md").read_text(encoding="utf-8")
+    page = (folder / "portability.md").read_text(encoding="utf-8")
+    assert page.endswith("\n\n| operation |\n")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if "of 20" in line]
     assert rows == [
         ["one", "x", "19 of 20", "0.001", "0", "0.0005", "0", "12"],
         ["other", "x", "19 of 20", "0.004", "0", "0.002", "0", "12"],
     ]
-
-
-def test_what_was_measured_before_stays_in_the_order_of_the_variations(folder: Path) -> None:
-    for name in ("one_thread", "processor", "avx2", "one_thread"):
-        portability._keep(name, measured(name, 0.1))
-    assert [found["variation"] for found in portability._kept()] == ["avx2", "one_thread", "processor"]
 
 
 def test_an_unknown_variation_is_refused(folder: Path) -> None:
@@ -109,19 +109,20 @@ def test_operations_compute_what_they_say() -> None:
     np.testing.assert_allclose(found["numpy product, float32"], wide @ tall, atol=2e-4)
 
 
-def test_the_committed_tolerance_follows_from_what_was_measured() -> None:
-    content = json.loads(tolerance.MEASURED.read_text(encoding="utf-8"))
-    record = json.loads((ROOT / portability.RECORD).read_text(encoding="utf-8"))
-    runs = [record[name] for name in NAMES if name in record]
-    assert content["variations"] == [run["variation"] for run in runs]
-    assert content["largest"] == tolerance.largest(run["distances"] for run in runs)
+def test_the_committed_page_and_tolerance_follow_from_what_was_measured(folder: Path) -> None:
+    portability._write(json.loads((ROOT / "bench/portability.json").read_text(encoding="utf-8")))
+    for written, committed in (
+        ("portability.md", ROOT / "bench/portability.md"),
+        ("tolerance.json", tolerance.MEASURED),
+    ):
+        assert (folder / written).read_bytes() == committed.read_bytes()
     assert {"all instructions", "AVX2"} <= set(CAPS)
 
 
 def test_what_was_measured_is_tolerated_and_a_mean_loss_by_no_more_than_three_times_its_own() -> None:
     """The committed results are of the size that they had then; arrays of `data/` of no unit are not in git."""
     record = json.loads((ROOT / portability.RECORD).read_text(encoding="utf-8"))
-    files = [item for name in NAMES if name in record for item in record[name]["distances"].items()]
+    files = [item for run in record.values() if "distances" in run for item in run["distances"].items()]
     refused = [
         (path, quantity)
         for path, quantities in files
