@@ -160,11 +160,11 @@ def test_onnx_weights_are_compared_in_the_order_of_their_use_whatever_their_name
 
 def test_the_size_of_a_quantity_is_its_largest_number_and_whole_numbers_have_none() -> None:
     content = {"test": {"a": -0.5, "n": 7, "word": "x"}, "validation": {"a": 0.25, "n": 8}, "odd": math.inf}
-    assert sizes("x.json", as_json({**content, "floor": {"test": 2.5}})) == {"a": 0.5, "odd": 0.0, "floor": 2.5}
-    assert sizes("x.csv", b"name,n,a\nBag,7,-2.5\nCoat,8,1\n") == {"a": 2.5}
-    assert sizes("x.npz", as_npz(a=np.array([3.0, 4.0]), label=np.ones(3, np.uint8))) == {
-        "a": pytest.approx(math.sqrt(12.5))
-    }
+    found = sizes("x.json", as_json({**content, "floor": {"test": 2.5}}))
+    assert found == {"a": 0.5, "n": 0.0, "word": 0.0, "odd": 0.0, "floor": 2.5}
+    assert sizes("x.csv", b"name,n,a\nBag,7,-2.5\nCoat,8,1\n") == {"name": 0.0, "n": 0.0, "a": 2.5}
+    arrays = as_npz(a=np.array([3.0, 4.0]), label=np.ones(3, np.uint8))
+    assert sizes("x.npz", arrays) == {"a": pytest.approx(math.sqrt(12.5)), "label": 0.0}
     assert sizes("x.json", b"\xff nothing") == {}
 
 

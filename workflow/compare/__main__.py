@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     print(FORMATS[options.format](comparison.as_dict()))
     if options.fail_if_worse:
         _refuse_untrue(base, head)
-    return IS_WORSE if options.fail_if_worse and comparison.primary["verdict"] == WORSE else 0
+    return IS_WORSE if options.fail_if_worse and comparison.verdict == WORSE else 0
 
 
 def _refuse_untrue(*revisions: Revision) -> None:

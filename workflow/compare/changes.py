@@ -1,7 +1,7 @@
 """What lies between two revisions: parameters, code, versions, data, results, and every metric before and after."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from workflow.compare.tolerance import flatten
@@ -22,37 +22,36 @@ _IMAGES = (f"{DATA}raw", f"{DATA}prepared")
 
 
 def changes(base: Revision, head: Revision) -> dict[str, list[Any]]:
-    """By kind, what differs.
+    """Lists what differs, by kind.
 
     Returns:
         `params`: dicts of name, before, after (None where a revision has no such parameter); `code`: paths;
         `data`: outputs of dvc.lock that hold images; `lock`: its other outputs.
     """
-    before, after = outputs(base), outputs(head)
-    differing = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
-    sources, those = base.hashes(*CODE), head.hashes(*CODE)
+    before, after = (_params(side.read_yaml(PARAMS)) for side in (base, head))
+    differing = _differing(outputs(base), outputs(head))
     return {
-        "params": _params(base.read_yaml(PARAMS), head.read_yaml(PARAMS)),
-        "code": sorted(path for path in sources.keys() | those.keys() if sources.get(path) != those.get(path)),
+        "params": [
+            {"name": name, "before": before.get(name), "after": after.get(name)} for name in _differing(before, after)
+        ],
+        "code": _differing(base.hashes(*CODE), head.hashes(*CODE)),
         "data": [path for path in differing if path.startswith(_IMAGES)],
         "lock": [path for path in differing if not path.startswith(_IMAGES)],
     }
 
 
-def _params(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[dict[str, Any]]:
-    left, right = dict(_flat(before)), dict(_flat(after))
-    names = sorted(name for name in left.keys() | right.keys() if left.get(name) != right.get(name))
-    return [{"name": name, "before": left.get(name), "after": right.get(name)} for name in names]
+def _params(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
 
 
-def _flat(params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    return ((f"{section}.{key}", value) for section, values in params.items() for key, value in values.items())
+def _differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
 
 
 def values(base: Revision, head: Revision) -> list[dict[str, Any]]:
-    """Every metric of both revisions, a dict each of file, name, before, after and their errors over images.
+    """Lists every metric of both revisions: dicts of file, name, before, after and their errors over images.
 
-    What a revision does not have is None.
+    A value that a revision does not have is None.
     """
     rows = []
     for file in METRICS:
@@ -60,8 +59,7 @@ def values(base: Revision, head: Revision) -> list[dict[str, Any]]:
         for name in dict.fromkeys([*before, *after]):
             if not name.endswith(_ERRORS):
                 row = {"file": file, "name": name, "before": before.get(name), "after": after.get(name)}
-                error = {"error_before": before.get(f"{name}_se"), "error_after": after.get(f"{name}_se")}
-                rows.append({**row, **error})
+                rows.append(row | {"error_before": before.get(f"{name}_se"), "error_after": after.get(f"{name}_se")})
     return rows
 
 

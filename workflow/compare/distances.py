@@ -1,7 +1,6 @@
 """How far two versions of a result lie apart, by quantity; what tolerances are measured and applied with."""
 
 import csv
-import hashlib
 import io
 import json
 import math
@@ -34,7 +33,8 @@ _OF_ANOTHER_FORM = (ValueError, TypeError, LookupError, OSError, EOFError, BadZi
 #: Beginning of the line of a text that says on what class of processor it was made.
 _MADE_ON = "| made on |"
 
-Arrays = Mapping[str, NDArray[Any]]
+#: Values of a file by name: a list if their largest difference counts, an array if its root mean square does.
+Content = Mapping[str, list[Any] | NDArray[Any]]
 
 
 def distances(path: str, ours: bytes, theirs: bytes) -> dict[str, float]:
@@ -45,8 +45,10 @@ def distances(path: str, ours: bytes, theirs: bytes) -> dict[str, float]:
     differ in the last of their six digits do not differ; NaN is like no number. Texts have to have the same words, but
     for the line that says on what they were made. What is not of the form of its kind has no quantities.
     """
+    read = _READERS.get(PurePosixPath(path).suffix, _of_bytes)
     try:
-        return _distances(PurePosixPath(path).suffix, ours, theirs)
+        one, other = read(ours), read(theirs)
+        return _by_quantity({name: _apart(one.get(name), other.get(name)) for name in dict.fromkeys([*one, *other])})
     except _OF_ANOTHER_FORM:
         return {"form": math.inf}
 
@@ -54,94 +56,85 @@ def distances(path: str, ours: bytes, theirs: bytes) -> dict[str, float]:
 def sizes(path: str, content: bytes) -> dict[str, float]:
     """Size of each quantity of a file, in its own unit: the largest magnitude, of an array the root mean square.
 
-    Whole numbers have no size, and nothing has one in a file that is not of the form of its kind.
+    0 for whole numbers and for what is no number. A file that is not of the form of its kind has no quantities.
     """
-    found: dict[str, float] = {}
+    read = _READERS.get(PurePosixPath(path).suffix, _of_bytes)
     try:
-        for name, size in _sizes(PurePosixPath(path).suffix, content):
-            found[name] = max(found.get(name, 0.0), size if math.isfinite(size) else 0.0)
+        return _by_quantity({name: _size(values) for name, values in read(content).items()})
     except _OF_ANOTHER_FORM:
         return {}
-    return found
 
 
-def _sizes(kind: str, content: bytes) -> Iterator[tuple[str, float]]:
-    if kind == ".json":
-        for name, value in _leaves(json.loads(content)):
-            if isinstance(value, float):
-                yield _quantity(name), abs(value)
-    elif kind == ".csv":
-        for name, column in _of_csv(content).items():
-            numbers = [abs(value) for value in column if isinstance(value, float) and math.isfinite(value)]
-            if not all(value.is_integer() for value in numbers):
-                yield name, max(numbers)
-    elif kind in _ARRAYS:
-        for name, array in _ARRAYS[kind](content).items():
-            if array.size and np.issubdtype(array.dtype, np.floating):
-                yield name, float(np.sqrt(np.square(array.astype(np.float64)).mean()))
+def _by_quantity(found: Mapping[str, float]) -> dict[str, float]:
+    """The largest number of each quantity, which is the last of a dotted name's parts that is no split."""
+    largest: dict[str, float] = {}
+    for name, number in found.items():
+        quantity = next((part for part in reversed(name.split(".")) if part not in _SPLITS), name)
+        largest[quantity] = max(largest.get(quantity, 0.0), number)
+    return largest
 
 
-def _distances(kind: str, ours: bytes, theirs: bytes) -> dict[str, float]:
-    if kind == ".json":
-        return _by_quantity(_tables(_of_json(json.loads(ours)), _of_json(json.loads(theirs))))
-    if kind == ".csv":
-        return _tables(_of_csv(ours), _of_csv(theirs))
-    if kind in _ARRAYS:
-        return _of_arrays(_ARRAYS[kind](ours), _ARRAYS[kind](theirs))
-    if kind in (".md", ".txt"):
-        return {"words": _unless(_words(ours) == _words(theirs))}
-    return {"bytes": _unless(hashlib.sha256(ours).digest() == hashlib.sha256(theirs).digest())}
+def _size(values: list[Any] | NDArray[Any]) -> float:
+    if not isinstance(values, list):
+        size = _root_mean_square(values) if np.issubdtype(values.dtype, np.floating) else 0.0
+        return size if math.isfinite(size) else 0.0
+    numbers = [value for value in values if _is_number(value) and math.isfinite(value)]
+    return max(map(abs, numbers)) if any(isinstance(value, float) for value in numbers) else 0.0
+
+
+def _apart(one: list[Any] | NDArray[Any] | None, other: list[Any] | NDArray[Any] | None) -> float:
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return _arrays_apart(one, other)
+    if one is None or other is None or len(one) != len(other):
+        return math.inf
+    return max(map(_values_apart, one, other), default=0.0)
+
+
+def _values_apart(one: Any, other: Any) -> float:
+    if not _is_number(one) or not _is_number(other):
+        return _unless(one == other)
+    apart = abs(one - other)
+    if math.isnan(apart):
+        return _unless(math.isnan(one) and math.isnan(other))
+    return 0.0 if apart <= _ROUNDING * max(abs(one), abs(other)) < math.inf else float(apart)
+
+
+def _arrays_apart(one: NDArray[Any], other: NDArray[Any]) -> float:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return math.inf
+    if not np.issubdtype(one.dtype, np.floating) and one.dtype != np.uint8:  # labels and counts; bytes are images
+        return _unless(bool(np.array_equal(one, other)))
+    found = _root_mean_square(one.astype(np.float64) - other.astype(np.float64))
+    return found if math.isfinite(found) else _unless(bool(np.array_equal(one, other, equal_nan=True)))
+
+
+def _root_mean_square(array: NDArray[Any]) -> float:
+    return float(np.sqrt(np.square(array.astype(np.float64)).mean())) if array.size else 0.0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _unless(same: bool) -> float:
     return 0.0 if same else math.inf
 
 
-def _words(text: bytes) -> str:
-    lines = text.decode(errors="replace").splitlines()
-    return _NUMBER.sub("#", "\n".join(line for line in lines if not line.startswith(_MADE_ON)))
+def _of_bytes(content: bytes) -> Content:
+    return {"bytes": [content]}
 
 
-def _tables(ours: Mapping[str, list[Any]], theirs: Mapping[str, list[Any]]) -> dict[str, float]:
-    """Largest difference by quantity of two tables of columns."""
-    return {name: _of_columns(ours.get(name, []), theirs.get(name, [])) for name in dict.fromkeys([*ours, *theirs])}
+def _of_text(content: bytes) -> Content:
+    lines = content.decode(errors="replace").splitlines()
+    return {"words": [_NUMBER.sub("#", "\n".join(line for line in lines if not line.startswith(_MADE_ON)))]}
 
 
-def _of_columns(ours: list[Any], theirs: list[Any]) -> float:
-    if len(ours) != len(theirs):
-        return math.inf
-    return max((_of_values(one, other) for one, other in zip(ours, theirs, strict=True)), default=0.0)
-
-
-def _of_values(one: Any, other: Any) -> float:
-    if not isinstance(one, float) or not isinstance(other, float):
-        return _unless(one == other)
-    apart = abs(one - other)
-    if math.isnan(apart):
-        return _unless(math.isnan(one) and math.isnan(other))
-    return 0.0 if apart <= _ROUNDING * max(abs(one), abs(other)) < math.inf else apart
-
-
-def _of_json(content: Any) -> dict[str, list[Any]]:
+def _of_json(content: bytes) -> Content:
     """Values by the dotted names that lead to them; elements of a list stand under the list's."""
     found: dict[str, list[Any]] = {}
-    for name, value in _leaves(content):
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        found.setdefault(name, []).append(float(value) if is_number else value)
+    for name, value in _leaves(json.loads(content)):
+        found.setdefault(name, []).append(value)
     return found
-
-
-def _by_quantity(found: Mapping[str, float]) -> dict[str, float]:
-    largest: dict[str, float] = {}
-    for name, distance in found.items():
-        quantity = _quantity(name)
-        largest[quantity] = max(largest.get(quantity, 0.0), distance)
-    return largest
-
-
-def _quantity(name: str) -> str:
-    """The last of dotted names that is no split."""
-    return next((part for part in reversed(name.split(".")) if part not in _SPLITS), name)
 
 
 def _leaves(content: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -155,40 +148,42 @@ def _leaves(content: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, content
 
 
-def _of_csv(content: bytes) -> dict[str, list[Any]]:
+def _of_csv(content: bytes) -> Content:
     rows = list(csv.DictReader(io.StringIO(content.decode())))
-    return {name: [_number(row[name]) for row in rows] for name in (rows[0] if rows else {})}
+    return {name: [_cell(row[name]) for row in rows] for name in (rows[0] if rows else {})}
 
 
-def _number(text: str) -> float | str:
+def _cell(text: str) -> float | str:
+    """A cell's number, an int if it is whole, or its text."""
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return text
+    return int(number) if number.is_integer() else number
 
 
-def _of_npz(content: bytes) -> Arrays:
+def _of_npz(content: bytes) -> Content:
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         return dict(file)
 
 
-def _of_npy(content: bytes) -> Arrays:
+def _of_npy(content: bytes) -> Content:
     return {"array": np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)}
 
 
-def _of_png(content: bytes) -> Arrays:
+def _of_png(content: bytes) -> Content:
     with Image.open(io.BytesIO(content)) as picture:
         return {"gray": np.asarray(picture.convert("L"), np.float32) / 255}
 
 
-def _of_h5(content: bytes) -> Arrays:
+def _of_h5(content: bytes) -> Content:
     found: dict[str, NDArray[Any]] = {}
     with h5py.File(io.BytesIO(content)) as file:
         file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
     return {"weights": np.concatenate([found[name].ravel() for name in sorted(found)]) if found else np.zeros(0)}
 
 
-def _of_onnx(content: bytes) -> Arrays:
+def _of_onnx(content: bytes) -> Content:
     """Numbers in the order in which the graph's outputs ask for them: names and nodes are sorted by hashes."""
     graph = onnx.load_model_from_string(content).graph
     constants = {item.name: onnx.numpy_helper.to_array(item).ravel() for item in graph.initializer}
@@ -207,27 +202,14 @@ def _of_onnx(content: bytes) -> Arrays:
     return {part: np.concatenate(arrays) for part, arrays in parts.items()}
 
 
-_ARRAYS: Mapping[str, Callable[[bytes], Arrays]] = {
+_READERS: Mapping[str, Callable[[bytes], Content]] = {
+    ".json": _of_json,
+    ".csv": _of_csv,
+    ".md": _of_text,
+    ".txt": _of_text,
     ".npz": _of_npz,
     ".npy": _of_npy,
     ".png": _of_png,
     ".h5": _of_h5,
     ".onnx": _of_onnx,
 }
-
-
-def _of_arrays(ours: Arrays, theirs: Arrays) -> dict[str, float]:
-    return {
-        name: _root_mean_square(ours[name], theirs[name]) if name in ours and name in theirs else math.inf
-        for name in dict.fromkeys([*ours, *theirs])
-    }
-
-
-def _root_mean_square(one: NDArray[Any], other: NDArray[Any]) -> float:
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return math.inf
-    if not np.issubdtype(one.dtype, np.floating) and one.dtype != np.uint8:  # labels and counts; bytes are images
-        return _unless(bool(np.array_equal(one, other)))
-    apart = np.square(one.astype(np.float64) - other.astype(np.float64))
-    found = float(np.sqrt(apart.mean())) if apart.size else 0.0
-    return found if math.isfinite(found) else _unless(bool(np.array_equal(one, other, equal_nan=True)))

@@ -15,24 +15,6 @@ _DIGITS = 3
 _LISTED = 6
 
 
-def text(comparison: Facts) -> str:
-    """Tables of spaces, as wide as a terminal's line."""
-    return _page(comparison, "simple", "\n{}\n".format)
-
-
-def markdown(comparison: Facts) -> str:
-    """GitHub's Markdown."""
-    return _page(comparison, "github", "\n### {}\n".format)
-
-
-def as_json(comparison: Facts) -> str:
-    """JSON with every number."""
-    return json.dumps(comparison, indent=2)
-
-
-FORMATS: Mapping[str, Callable[[Facts], str]] = {"text": text, "md": markdown, "json": as_json}
-
-
 def sentence(comparison: Facts) -> str:
     """The verdict in one sentence."""
     row = comparison["primary"]
@@ -44,75 +26,56 @@ def sentence(comparison: Facts) -> str:
     )
 
 
-def _page(comparison: Facts, style: str, heading: Callable[[str], str]) -> str:
-    return "\n".join(_parts(comparison, style, heading))
-
-
-def _parts(comparison: Facts, style: str, heading: Callable[[str], str]) -> Iterator[str]:
+def _parts(comparison: Facts, style: str, heading: str) -> Iterator[str]:
+    """The parts of a page: `style` is that of its tables, `heading` has a place for the text."""
     yield f"{comparison['base']} -> {comparison['head']}"
-    yield heading("Verdict")
+    yield heading.format("Verdict")
     yield sentence(comparison)
     yield f"\nIt is about {comparison['basis_reason']}."
     yield from (f"\nNote: {note}." for note in comparison["notes"])
-    yield heading("Validation images, nats per image; the test images' difference decides nothing")
-    yield _verdict_table(comparison, style)
-    yield heading("Changed")
+    yield heading.format("Validation images, nats per image; the test images' difference decides nothing")
+    yield _table([_verdict_row(row, _interval_title(comparison)) for row in comparison["verdicts"]], style, "lrrrrrlr")
+    yield heading.format("Changed")
     yield from _changes(comparison["changes"], style)
-    yield heading("Other metrics, with errors over images")
-    yield _value_table(comparison["values"], style)
+    yield heading.format("Other metrics, with errors over images")
+    changed = [_value_row(row) for row in comparison["values"] if row["before"] != row["after"]]
+    yield _table(changed, style, "lrr") if changed else "All are the same."
 
 
-def _verdict_table(comparison: Facts, style: str) -> str:
-    interval = _interval_title(comparison)
-    columns = ["loss", "before", "after", "difference", interval, "visible from", "verdict", "test difference"]
-    rows = [
-        [
-            name_of(row),
-            nats(row["before"]),
-            nats(row["after"]),
-            signed(row["difference"]),
-            _interval(row),
-            nats(row["smallest_visible"]),
-            row["verdict"],
-            f"{signed(row['test']['difference'])} ± {nats(row['test']['error'])}",
-        ]
-        for row in comparison["verdicts"]
-    ]
-    return _table(rows, columns, style, "lrrrrrlr")
+def _verdict_row(row: Facts, interval: str) -> dict[str, str]:
+    return {
+        "loss": name_of(row),
+        "before": nats(row["before"]),
+        "after": nats(row["after"]),
+        "difference": signed(row["difference"]),
+        interval: _interval(row),
+        "visible from": nats(row["smallest_visible"]),
+        "verdict": row["verdict"],
+        "test difference": f"{signed(row['test']['difference'])} ± {nats(row['test']['error'])}",
+    }
 
 
 def _changes(changes: Facts, style: str) -> Iterator[str]:
-    kinds = {"code and versions": "code", "data": "data", "results": "lock"}
-    if changes["params"]:
-        rows = [[row["name"], _plain(row["before"]), _plain(row["after"])] for row in changes["params"]]
-        yield _table(rows, ["parameter", "before", "after"], style, "lll") + "\n"
-    else:
-        yield "- parameters: unchanged"
-    yield from (f"- {kind}: {_listed(changes[key])}" for kind, key in kinds.items())
-
-
-def _listed(paths: Sequence[str]) -> str:
-    more = len(paths) - _LISTED
-    return (", ".join(paths[:_LISTED]) or "unchanged") + (f" and {more} more" if more > 0 else "")
-
-
-def _value_table(values: Sequence[Facts], style: str) -> str:
-    """Metrics that changed; losses over images have their table above."""
     rows = [
-        [
-            f"{row['file']}: {row['name']}",
-            _number(row["before"], row["error_before"]),
-            _number(row["after"], row["error_after"]),
-        ]
-        for row in values
-        if row["before"] != row["after"]
+        {"parameter": row["name"], **{when: _plain(row[when]) for when in ("before", "after")}}
+        for row in changes["params"]
     ]
-    return _table(rows, ["metric", "before", "after"], style, "lrr") if rows else "All are the same."
+    yield f"{_table(rows, style, 'lll')}\n" if rows else "- parameters: unchanged"
+    for kind, key in (("code and versions", "code"), ("data", "data"), ("results", "lock")):
+        paths = changes[key]
+        more = f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else ""
+        yield f"- {kind}: {', '.join(paths[:_LISTED]) or 'unchanged'}{more}"
 
 
-def _table(rows: Sequence[Sequence[str]], columns: Sequence[str], style: str, align: str) -> str:
+def _value_row(row: Facts) -> dict[str, str]:
+    numbers = {when: _number(row[when], row[f"error_{when}"]) for when in ("before", "after")}
+    return {"metric": f"{row['file']}: {row['name']}", **numbers}
+
+
+def _table(rows: Sequence[Mapping[str, str]], style: str, align: str) -> str:
+    """A table with the rows' keys as its head, and a letter for each column: `l` or `r`, to which side it is flush."""
     sides = [{"l": "left", "r": "right"}[side] for side in align]
-    return tabulate(rows, columns, tablefmt=style, colalign=sides, disable_numparse=True)
+    return tabulate(rows, headers="keys", tablefmt=style, colalign=sides, disable_numparse=True)
 
 
 def name_of(row: Facts) -> str:
@@ -147,3 +110,11 @@ def _number(value: float | None, error: float | None) -> str:
     if value is None:
         return "none"
     return f"{value:.6g}" if error is None else f"{value:.6g} ± {error:.2g}"
+
+
+#: A comparison as a text: in tables for a terminal, in GitHub's Markdown, in JSON with every number.
+FORMATS: Mapping[str, Callable[[Facts], str]] = {
+    "text": lambda comparison: "\n".join(_parts(comparison, "simple", "\n{}\n")),
+    "md": lambda comparison: "\n".join(_parts(comparison, "github", "\n### {}\n")),
+    "json": lambda comparison: json.dumps(comparison, indent=2),
+}
