@@ -28,7 +28,7 @@ def changes(base: Revision, head: Revision) -> dict[str, list[Any]]:
         `params`: dicts of name, before, after (None where a revision has no such parameter); `code`: paths;
         `data`: outputs of dvc.lock that hold images; `lock`: its other outputs.
     """
-    before, after = (_params(side.read_yaml(PARAMS)) for side in (base, head))
+    before, after = (by_name(side.read_yaml(PARAMS)) for side in (base, head))
     differing = _differing(outputs(base), outputs(head))
     return {
         "params": [
@@ -40,7 +40,8 @@ def changes(base: Revision, head: Revision) -> dict[str, list[Any]]:
     }
 
 
-def _params(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def by_name(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Values of parameters by name, as `train.epochs`."""
     return {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
 
 

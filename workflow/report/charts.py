@@ -20,14 +20,6 @@ _AFTER, _BEFORE = "#3f90da", "#e76300"
 _INK = "currentColor"
 _AXIS = {"labelColor": _INK, "titleColor": _INK, "domainColor": _INK, "tickColor": _INK, "gridColor": _INK}
 
-#: What is told of the nearest point. Of names without a format Vega-Lite tells "undefined" where the nearest is sought.
-_TOLD = [
-    alt.Tooltip("revision:N", format=""),
-    alt.Tooltip("split:N", format=""),
-    alt.Tooltip("epoch:Q"),
-    alt.Tooltip("nats:Q", format=".2f", title="nats per image"),
-]
-
 
 @cache
 def chart_library() -> str:
@@ -58,12 +50,19 @@ def curves(histories: Mapping[str, bytes]) -> dict[str, Any]:
     lines = base.mark_line().encode(strokeDash=alt.StrokeDash("split:N", sort=list(_SPLITS), title=None))
     near = alt.selection_point(name="near", fields=["epoch"], nearest=True, on="pointerover", empty=False)
     opacity = alt.condition(near, alt.value(1), alt.value(0))
-    points = base.mark_point(filled=True, size=70).encode(tooltip=_TOLD, opacity=opacity).add_params(near)
+    nats = alt.Tooltip("nats:Q", format=".2f", title="nats per image")
+    tooltip = [*named("revision", "split"), alt.Tooltip("epoch:Q"), nats]
+    points = base.mark_point(filled=True, size=70).encode(tooltip=tooltip, opacity=opacity).add_params(near)
     return styled(alt.LayerChart(layer=[lines, points]).add_params(shown)).to_dict()
 
 
+def named(*fields: str) -> list[alt.Tooltip]:
+    """Tooltips of names. Without a format Vega-Lite shows "undefined" where it seeks the nearest point."""
+    return [alt.Tooltip(f"{field}:N", format="") for field in fields]
+
+
 def styled(chart: alt.LayerChart) -> alt.LayerChart:
-    """A chart as all of the page look: as wide as its place, in the colours of the page's text."""
+    """Gives a chart the look of the page: as wide as its place, in the colours of the page's text."""
     legend = {"orient": "top", "labelLimit": 250, "symbolType": "stroke", "symbolSize": 400, "columns": 1}
     return (
         chart.properties(width="container", height=320, background="transparent")

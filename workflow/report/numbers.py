@@ -2,14 +2,14 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from vae.fashion_mnist import CLASS_NAMES
 from vae.statistics import GRID_NATS, mean_and_error
-from workflow.compare.changes import values
+from workflow.compare.changes import by_name, values
 from workflow.compare.paired import paired_difference
 from workflow.history.lock import PARAMS
 from workflow.history.per_image import PER_IMAGE, SPLITS, of_split, values_in
@@ -44,14 +44,13 @@ def headlines(sides: Sequence[Revision]) -> list[dict[str, Any]]:
     keys = ("before", "after")[-len(sides) :]
     rows = []
     for file, name, words, unit in _HEADLINES:
-        pairs = [[_pair(found.get((file, name.format(split))), key) for key in keys] for split in SPLITS]
+        of_splits = [found.get((file, name.format(split)), {}) for split in SPLITS]
+        pairs = [
+            [(row[key], row[f"error_{key}"]) if row.get(key) is not None else None for key in keys] for row in of_splits
+        ]
         if any(pair for split in pairs for pair in split):
             rows.append({"words": words, "unit": unit, "splits": pairs, "leads": name in _LEADING})
     return rows
-
-
-def _pair(row: Mapping[str, Any] | None, key: str) -> tuple[float, float | None] | None:
-    return (row[key], row[f"error_{key}"]) if row and row[key] is not None else None
 
 
 def shown(number: float, error: float | None, *, sign: bool = False) -> str:
@@ -59,12 +58,8 @@ def shown(number: float, error: float | None, *, sign: bool = False) -> str:
     plus = "+" if sign else ""
     if error is None:
         return f"{number:{plus}.5g}"
-    return f"{number:{plus}z.{decimals(error)}f}"
-
-
-def decimals(error: float) -> int:
-    """Digits after the point that show two digits of an error."""
-    return max(0, 1 - math.floor(math.log10(error))) if error > 0 else 3
+    decimals = max(0, 1 - math.floor(math.log10(error))) if error > 0 else 3
+    return f"{number:{plus}z.{decimals}f}"
 
 
 def classes(sides: Sequence[Revision]) -> list[dict[str, Any]]:
@@ -77,32 +72,26 @@ def classes(sides: Sequence[Revision]) -> list[dict[str, Any]]:
     if len(losses) < len(sides):
         return []
     paired = len(sides) > 1 and all(np.array_equal(losses[0][name], losses[1][name]) for name in ("index", "label"))
-    return [_class_row(label, name, losses, paired=paired) for label, name in enumerate(CLASS_NAMES)]
-
-
-def _class_row(label: int, name: str, losses: Sequence[Mapping[str, Any]], *, paired: bool) -> dict[str, Any]:
-    nll = [of_side["binarised_nll_nats"][of_side["label"] == label] for of_side in losses]
-    found = paired_difference(nll[0], nll[1], resolution=GRID_NATS) if paired else None
-    return {
-        "class": name,
-        "images": len(nll[-1]),
-        "losses": [mean_and_error(loss) for loss in nll],
-        "difference": (found.difference, found.error) if found else None,
-    }
+    rows = []
+    for label, name in enumerate(CLASS_NAMES):
+        nll = [of_side["binarised_nll_nats"][of_side["label"] == label] for of_side in losses]
+        found = paired_difference(nll[0], nll[1], resolution=GRID_NATS) if paired else None
+        rows.append(
+            {
+                "class": name,
+                "images": len(nll[-1]),
+                "losses": [mean_and_error(loss) for loss in nll],
+                "difference": (found.difference, found.error) if found else None,
+            }
+        )
+    return rows
 
 
 def params(sides: Sequence[Revision]) -> list[dict[str, Any]]:
-    """Rows of every parameter: name, each side's value as text (None: it knows no such), and whether it was changed."""
-    flat = [_flat(side) for side in sides]
-    names = dict.fromkeys(name for one in reversed(flat) for name in one)
-    return [
-        {"name": name, "values": [one.get(name) for one in flat], "changed": len({one.get(name) for one in flat}) > 1}
-        for name in names
-    ]
-
-
-def _flat(revision: Revision) -> dict[str, str]:
-    if revision.read(PARAMS) is None:
-        return {}
-    sections = revision.read_yaml(PARAMS)
-    return {f"{name}.{key}": json.dumps(value) for name, keys in sections.items() for key, value in keys.items()}
+    """Rows of every parameter: name, each side's value as text (None: it has none), and whether it was changed."""
+    flat = [by_name(side.read_yaml(PARAMS)) if side.read(PARAMS) is not None else {} for side in sides]
+    rows = []
+    for name in dict.fromkeys(name for one in reversed(flat) for name in one):
+        texts = [json.dumps(one[name]) if name in one else None for one in flat]
+        rows.append({"name": name, "values": texts, "changed": len({*texts}) > 1})
+    return rows

@@ -21,7 +21,7 @@ from workflow.report.sides import origin, provenance, why_missing
 from workflow.report.sweeps import sweeps
 from workflow.templates import pages_in
 
-_FOLDER = Path(__file__).parent
+_EXPLORER = [f"metrics/explorer/{name}" for name in ("latents.json", "grid.png", "images.png")]
 
 #: Figures, in the order of the page, with what a reader who sees none of them is told.
 _FIGURES = {
@@ -51,10 +51,11 @@ def render(head: Revision, base: Revision | None) -> str:
     sides = [head] if base is None else [base, head]
     for side in sides:
         side.require("metrics/evaluation.json")
-    environment = pages_in(_FOLDER)
+    environment = pages_in(Path(__file__).parent)
     environment.filters |= {"shown": numbers.shown, "nats": nats, "signed": signed, "name_of": name_of}
     comparison, refusal = _comparison(sides)
     explorers, images = _explorers(sides)
+    bundle = Path(itables.options.dt_bundle)
     return environment.get_template("page.html.jinja").render(
         sides=[origin(side, when) for side, when in zip(sides, ("before", "after"), strict=False)],
         comparison=comparison,
@@ -70,7 +71,9 @@ def render(head: Revision, base: Revision | None) -> str:
         classes=numbers.classes(sides),
         params=numbers.params(sides),
         provenance=[provenance(side) for side in sides],
-        **_libraries(),
+        chart_library=chart_library(),
+        table_style=bundle.with_suffix(".css").read_text(encoding="utf-8"),
+        table_library=base64.b64encode(gzip.compress(bundle.read_bytes(), mtime=0)).decode(),
     )
 
 
@@ -87,20 +90,18 @@ def _comparison(sides: Sequence[Revision]) -> tuple[dict[str, Any] | None, str]:
 def _explorers(sides: Sequence[Revision]) -> tuple[list[dict[str, Any]], list[str]]:
     """What the latent explorer shows of each side, and the pictures of real images, which sides have in common.
 
-    Each has `missing`, sentences; if there are none its files, with the number of its picture of real images.
+    A side is the content of its latents.json with its pictures, or the sentence `missing` if it lacks a file.
     """
     found: list[dict[str, Any]] = []
     pictures: dict[str, int] = {}
     for side in sides:
-        names = [f"metrics/explorer/{name}" for name in ("latents.json", "grid.png", "images.png")]
-        contents = [side.read(name) for name in names]
-        missing = [why_missing(side, name) for name, content in zip(names, contents, strict=True) if content is None]
-        latents, grid, images = (content or b"" for content in contents)
+        missing = [path for path in _EXPLORER if side.read(path) is None]
         if missing:
-            found.append({"missing": missing[:1]})
-        else:
-            number = pictures.setdefault(sprite(images), len(pictures))
-            found.append({**json.loads(latents), "missing": [], "grid": sprite(grid), "images": number})
+            found.append({"missing": why_missing(side, missing[0])})
+            continue
+        latents, grid, images = (side.require(path) for path in _EXPLORER)
+        number = pictures.setdefault(sprite(images), len(pictures))
+        found.append({**json.loads(latents), "grid": sprite(grid), "images": number})
     return found, list(pictures)
 
 
@@ -120,16 +121,3 @@ def _pictures(name: str, sides: Sequence[Revision]) -> list[dict[str, str]]:
         {"uri": figure(content), "missing": ""} if content else {"uri": "", "missing": why_missing(side, path)}
         for side, content in contents
     ]
-
-
-def _libraries() -> dict[str, str]:
-    """Styles and scripts, ours and those of the libraries."""
-    bundle = Path(itables.options.dt_bundle)
-    return {
-        "style": (_FOLDER / "style.css").read_text(encoding="utf-8"),
-        "script": (_FOLDER / "page.js").read_text(encoding="utf-8"),
-        "explorer_script": (_FOLDER / "explorer.js").read_text(encoding="utf-8"),
-        "chart_library": chart_library(),
-        "table_style": bundle.with_suffix(".css").read_text(encoding="utf-8"),
-        "table_library": base64.b64encode(gzip.compress(bundle.read_bytes(), mtime=0)).decode(),
-    }

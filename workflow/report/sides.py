@@ -1,7 +1,6 @@
-"""What a page says of one revision beside its figures: where it comes from, and why something of it is not there."""
+"""What a page says of a revision beside its figures: where it comes from, and why a file is missing."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,7 +16,10 @@ _CARD = "metrics/model_card.md"
 
 
 def origin(revision: Revision, when: str) -> dict[str, str]:
-    """Label, commit, date and subject of a revision, and `when` it is of two; of the workspace that it is no commit."""
+    """Describes a revision for the page's header: label, commit, date, subject, and `when` it is of two.
+
+    The workspace has no commit and no date.
+    """
     facts = {"label": revision.label, "when": when, "commit": "", "date": "", "subject": "the files as they stand"}
     if revision.commit is None:
         return facts
@@ -34,31 +36,23 @@ def provenance(revision: Revision) -> dict[str, Any]:
         `outputs`: md5 of each output of dvc.lock; `processor` and `versions`: by name; `card`: the model card or None;
         `missing`: sentences.
     """
+    records = [revision.read_json(path)[0] for path in sorted(revision.hashes(_PROVENANCE))]
     wanted = (LOCK, PARAMS, _PROCESSOR, _VERSIONS, _CARD)
     found = {path: content.decode() for path in wanted if (content := revision.read(path)) is not None}
+    versions = [line for line in found.get(_VERSIONS, "").splitlines() if line and not line.startswith("#")]
     return {
         "untrue": contradictions(revision) if {LOCK, PARAMS} <= found.keys() else [],
-        "digests": _digests(revision),
+        "digests": {record["stage"]: digest_of(record) for record in records},
         "outputs": outputs(revision) if LOCK in found else {},
         "processor": json.loads(found.get(_PROCESSOR, "{}")),
-        "versions": _versions(found.get(_VERSIONS, "")),
+        "versions": dict(line.split(maxsplit=1) for line in versions),
         "card": found.get(_CARD),
         "missing": [why_missing(revision, path) for path in wanted if path not in found],
     }
 
 
-def _digests(revision: Revision) -> dict[str, str]:
-    records = [json.loads(revision.require(path)) for path in sorted(revision.hashes(_PROVENANCE))]
-    return {record[0]["stage"]: digest_of(record[0]) for record in records}
-
-
-def _versions(text: str) -> Mapping[str, str]:
-    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    return dict(line.split(maxsplit=1) for line in lines)
-
-
 def why_missing(revision: Revision, path: str) -> str:
-    """A sentence that a revision has no such file, and why: it has no stage that writes it, or that has not run."""
+    """Says that a revision has no such file, and why: no stage of it writes the file, or the stage has not run."""
     graph = (revision.read(_GRAPH) or b"").decode()
     names = [str(name) for name in (PurePosixPath(path), *PurePosixPath(path).parents)]
     if any(name in graph for name in names if "/" in name):
