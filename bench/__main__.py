@@ -14,9 +14,9 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from ruamel.yaml import YAML
+from dvc.utils.serialize import modify_yaml
 
-from bench.pages import publish
+from bench.figures import printed, publish
 from bench.programs import SECONDS
 from pipeline.errors import StageError
 from pipeline.files import write_json
@@ -115,7 +115,7 @@ def _rounds(goal: float) -> list[Round]:
     with progress("bench, programs in turn", ROUNDS * len(commands), " programs") as shown:
         for one in found:
             for name, command in commands.items():
-                one[name] = _figures(command)
+                one[name] = printed(command)
                 shown.advance(note=name)
     return found
 
@@ -125,7 +125,7 @@ def _textbook_seconds(rates: Sequence[Mapping[str, float]], *, full: bool) -> li
     fastest = max(("keras_1", "keras_50"), key=lambda name: median(rate[name] for rate in rates))
     if full:
         steps = fastest.removeprefix("keras_")
-        return [_figures([sys.executable, "-m", "bench.programs", "keras_whole", steps])["seconds"]] * ROUNDS
+        return [printed([sys.executable, "-m", "bench.programs", "keras_whole", steps])["seconds"]] * ROUNDS
     images = len(np.load(TRAINING_IMAGES, mmap_mode="r")) * resolved("textbook").train.epochs
     return [images / rate[fastest] for rate in rates]
 
@@ -156,14 +156,14 @@ def _spreads(rounds: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float
 
 def _recorded() -> dict[str, float]:
     """The whole run of the default whose results stand in the workspace."""
-    record = run_record("train")
     found = json.loads((METRICS / "evaluation.json").read_text())["validation"]["binarised"]
-    return {
-        "seconds": record["seconds"],
-        "epochs": load_params().train.epochs,
-        "peak_memory_mib": record["peak_memory_mib"],
-        **{key: found[key] for key in ("nll_nats", "nll_samples")},
-    }
+    nll = {key: found[key] for key in ("nll_nats", "nll_samples")}
+    return _figures_of(load_params().train.epochs, run_record("train"), nll)
+
+
+def _figures_of(epochs: int, record: Mapping[str, Any], nll: Mapping[str, float]) -> dict[str, float]:
+    """Figures of a run, from its length, what its stage `train` recorded, and the NLL of its model."""
+    return {"epochs": epochs, **{key: record[key] for key in ("seconds", "peak_memory_mib")}, **nll}
 
 
 def _short_run(seconds: int, whole: Mapping[str, float]) -> dict[str, float]:
@@ -173,37 +173,19 @@ def _short_run(seconds: int, whole: Mapping[str, float]) -> dict[str, float]:
 
 def _run(epochs: int) -> dict[str, float]:
     """Trains the default for `epochs`, the phases of its recipe in proportion, as the stage of a working copy."""
-    yaml = YAML()
-    content = yaml.load(PARAMS_FILE)
-    train = content["train"]
-    share = epochs / train["epochs"]
-    train |= {
-        "epochs": epochs,
-        "kl_warmup_epochs": train["kl_warmup_epochs"] * share,
-        "importance_epochs": round(train["importance_epochs"] * share),
-    }
     with working_copy() as copy:
-        yaml.dump(content, copy / PARAMS_FILE)
+        with modify_yaml(str(copy / PARAMS_FILE)) as content:
+            train = content["train"]
+            share = epochs / train["epochs"]
+            train["epochs"] = epochs
+            train["kl_warmup_epochs"] *= share
+            train["importance_epochs"] = round(train["importance_epochs"] * share)
         for command in (["preprocess"], ["--force", "--no-run-cache", "--single-item", "train"]):
             if subprocess.run(["dvc", "repro", *command], cwd=copy, check=False).returncode:
                 raise StageError(f"training for {epochs} epochs failed; its message stands above")
         record = json.loads((copy / "runs/train.json").read_text())
-        figures = _figures([sys.executable, "-m", "bench.programs", "validation_nll", str(copy / "data/model")])
-    return {
-        "seconds": record["seconds"],
-        "epochs": epochs,
-        "peak_memory_mib": record["peak_memory_mib"],
-        **figures,
-    }
-
-
-def _figures(command: Sequence[str]) -> dict[str, Any]:
-    """What a program prints as its last line."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise StageError(f"`{' '.join(command[1:])}` failed:\n{done.stderr[-2000:]}")
-    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return figures
+        nll = printed([sys.executable, "-m", "bench.programs", "validation_nll", str(copy / "data/model")])
+    return _figures_of(epochs, record, nll)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
@@ -16,7 +15,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tabulate import tabulate
 
-from pipeline.errors import StageError
+from bench.figures import printed
 from pipeline.processor import KERNELS
 
 #: What each column holds the libraries to; the first leaves them alone.
@@ -57,12 +56,7 @@ def without_caps() -> dict[str, str]:
 
 
 def _hashes(runner: Sequence[str], cap: Mapping[str, str]) -> dict[str, str]:
-    command = [*runner, sys.executable, "-m", "bench.kernels"]
-    done = subprocess.run(command, env={**without_caps(), **cap}, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise StageError(f"`{' '.join(command)}` failed: {done.stderr[-500:]}")
-    found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return printed([*runner, sys.executable, "-m", "bench.kernels"], {**without_caps(), **cap})
 
 
 def operations() -> dict[str, NDArray[np.floating]]:

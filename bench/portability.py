@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
+from dvc.utils.serialize import modify_yaml
 
+from bench.figures import publish
 from bench.kernels import kernel_table, without_caps
-from bench.pages import publish
 from pipeline.errors import StageError
 from pipeline.files import files_of, write_json
 from pipeline.params.section import PARAMS_FILE
@@ -141,7 +141,9 @@ def measure(variation: Variation) -> dict[str, Any]:
     if missing:
         raise StageError(f"{missing[0]} is missing; expected the results of `make`: run it, or `dvc checkout`")
     with working_copy() as copy:
-        _change(copy / PARAMS_FILE, variation.params)
+        with modify_yaml(str(copy / PARAMS_FILE)) as content:
+            for section, values in variation.params.items():
+                content[section] |= values
         command = ["dvc", "repro", "--force", "--no-run-cache", "--no-commit"]
         if subprocess.run(command, cwd=copy, env={**without_caps(), **variation.variables}, check=False).returncode:
             raise StageError(f"the pipeline failed with {variation.words}; its message stands above")
@@ -191,14 +193,6 @@ def _record(before: Revision, after: Revision) -> dict[str, Any]:
 def _finite(path: str, before: Revision, after: Revision) -> dict[str, float]:
     found = distances(path, after.require(path), before.require(path))
     return {name: distance for name, distance in found.items() if math.isfinite(distance)}
-
-
-def _change(path: Path, changes: Mapping[str, Mapping[str, Any]]) -> None:
-    yaml = YAML()
-    content = yaml.load(path)
-    for section, values in changes.items():
-        content[section].update(values)
-    yaml.dump(content, path)
 
 
 def _class(revision: Revision) -> str:

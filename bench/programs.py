@@ -84,7 +84,7 @@ def keras_whole(steps_per_execution: str) -> Figures:
 
 def _keras_textbook(steps_per_execution: int) -> tuple[KerasTextbook, Params]:
     params = resolved("textbook")
-    model = KerasTextbook(_vae(params))
+    model = KerasTextbook(build_vae(**params.model.networks))
     model.compile(
         keras.optimizers.Adam(params.train.learning_rate),
         loss=lambda targets, logits: bernoulli_nll(logits, targets),
@@ -152,11 +152,8 @@ def seconds_to(gray_validation_loss: str) -> Figures:
 
 def validation_nll(weights: str) -> Figures:
     """NLL of the binarised validation images by the weights of the folder given, of the model of `params.yaml`."""
-    params = load_params()
-    vae = _vae(params)
+    params, vae, evaluator, images = _scored()
     load_weights(vae, Path(weights))
-    images = load_arrays(PREPARED / "validation")["binarised"].astype(np.float32)
-    evaluator = _evaluator(vae, params)
     samples = params.evaluate.importance_samples
     found = evaluator.likelihood(images, evaluator.encode(images), seed=params.evaluate.seed, samples=samples)
     return {"nll_nats": float(found.nll.mean(dtype=np.float64)), "nll_samples": found.samples}
@@ -164,10 +161,7 @@ def validation_nll(weights: str) -> Figures:
 
 def likelihood() -> Figures:
     """Draws of the default's likelihood per second, and operations of a draw: all, and the decoder's."""
-    params = load_params()
-    vae = _vae(params)
-    images = load_arrays(PREPARED / "validation")["binarised"].astype(np.float32)
-    evaluator = _evaluator(vae, params)
+    params, vae, evaluator, images = _scored()
     posterior, seed, samples = evaluator.encode(images), params.evaluate.seed, 100
     first = Posterior(posterior.mean[:BATCH], posterior.log_var[:BATCH])
     evaluator.likelihood(images[:BATCH], first, seed=seed, samples=samples)
@@ -188,16 +182,14 @@ def _training_images() -> NDArray[np.float32]:
     return load_arrays(PREPARED / "train")["images"]
 
 
-def _evaluator(vae: VAE, params: Params) -> Evaluator:
-    """What `evaluate` works with."""
-    return Evaluator(
+def _scored() -> tuple[Params, VAE, Evaluator, NDArray[np.float32]]:
+    """What `evaluate` works with: parameters, their model before training, and the binarised validation images."""
+    params = load_params()
+    vae = build_vae(**params.model.networks)
+    evaluator = Evaluator(
         vae, params.evaluate.batch_size, jit_compile=params.model.jit_compile, workers=params.threads.intra_op
     )
-
-
-def _vae(params: Params) -> VAE:
-    model = params.model
-    return build_vae(**model.networks)
+    return params, vae, evaluator, load_arrays(PREPARED / "validation")["binarised"].astype(np.float32)
 
 
 PROGRAMS: dict[str, Callable[..., Figures]] = {

@@ -16,7 +16,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from bench.pages import publish
+from bench.figures import publish
 from pipeline.files import write_json
 from pipeline.processor import instruction_set, processor_name
 from workflow.command import end

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT
 
+from bench.figures import page
 from bench.operations import operations
-from bench.pages import page
 from vae.model import build_vae
 from workflow.history.presets import resolved
 

@@ -3,8 +3,9 @@
 import io
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -26,115 +27,91 @@ def as_npz(**arrays: np.ndarray) -> bytes:
     return content.getvalue()
 
 
-def test_figures_of_one_name_are_one_quantity_and_the_largest_difference_counts() -> None:
-    ours = {"test": {"nll_nats": 225.0, "units": [28, 30]}, "validation": {"nll_nats": 224.0}, "class": "x"}
-    theirs = {"test": {"nll_nats": 225.25, "units": [28, 35]}, "validation": {"nll_nats": 223.0}, "class": "x"}
-    floors = [as_json({"floor_nats": {"train": 1.0, "validation": value}}) for value in (2.0, 2.5)]
-    assert distances("metrics/train.json", *floors) == {"floor_nats": 0.5}
-    found = distances("metrics/evaluation.json", as_json(ours), as_json(theirs))
-    assert found == {"nll_nats": 1.0, "units": 5.0, "class": 0.0}
+def as_npy(values: list[float]) -> bytes:
+    content = io.BytesIO()
+    np.save(content, np.array(values))
+    return content.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs"),
-    [({"a": 1.0}, {}), ({"a": [1.0]}, {"a": [1.0, 2.0]}), ({"a": "one"}, {"a": "two"}), ({"a": True}, {"a": False})],
-)
-def test_another_form_is_infinitely_far(ours: object, theirs: object) -> None:
-    assert distances("x.json", as_json(ours), as_json(theirs)) == {"a": math.inf}
+def as_png(level: int) -> bytes:
+    content = io.BytesIO()
+    Image.new("L", (4, 3), level).save(content, "PNG")
+    return content.getvalue()
 
 
-def test_the_last_of_six_digits_is_rounding() -> None:
-    assert distances("x.json", as_json({"a": 225.913}), as_json({"a": 225.914})) == {"a": 0.0}
-    assert distances("x.json", as_json({"a": 225.913}), as_json({"a": 225.918}))["a"] == pytest.approx(0.005)
+def as_h5(kernel: float) -> bytes:
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file["layer/kernel"], file["layer/bias"] = np.full((2, 3), kernel, np.float32), np.zeros(6, np.float32)
+    return content.getvalue()
 
 
-def test_columns_of_a_table_are_quantities() -> None:
-    ours, theirs = b"class,nats,count\nBag,1.5,3\nCoat,2.5,4\n", b"class,nats,count\nBag,1.0,3\nCoat,2.25,4\n"
-    assert distances("x.csv", ours, theirs) == {"class": 0.0, "nats": 0.5, "count": 0.0}
-    assert distances("x.csv", ours, ours.replace(b"Bag", b"Sack"))["class"] == math.inf
+def as_onnx(values: list[float]) -> bytes:
+    graph = helper.make_graph([], "g", [], [], [numpy_helper.from_array(np.array(values, np.float32), "w")])
+    content: bytes = helper.make_model(graph).SerializeToString()
+    return content
 
 
-def test_arrays_differ_by_the_root_mean_square() -> None:
-    generator = np.random.default_rng(0)
-    one = generator.standard_normal((7, 5)).astype(np.float32)
-    other = one + np.float32(0.25) * (generator.integers(0, 2, (7, 5)) * 2 - 1).astype(np.float32)
-    found = distances("x.npz", as_npz(a=one, b=np.arange(3)), as_npz(a=other, b=np.arange(3)))
-    assert found["a"] == pytest.approx(0.25, rel=1e-5)
-    assert found["b"] == 0.0
-    assert distances("x.npz", as_npz(b=np.arange(3)), as_npz(b=np.arange(1, 4))) == {"b": math.inf}
-    assert distances("x.npz", as_npz(a=one), as_npz(a=one[:6])) == {"a": math.inf}
+#: What writes the contents of a kind; of others the bytes are given.
+WRITERS = {"json": as_json, "npz": lambda arrays: as_npz(**arrays), "npy": as_npy}
+WRITERS |= {"png": as_png, "h5": as_h5, "onnx": as_onnx}
+
+SPLITS = {"test": {"nll_nats": 225.0, "units": [28, 30]}, "validation": {"nll_nats": 224.0}, "class": "x"}
+OTHERS = {"test": {"nll_nats": 225.25, "units": [28, 35]}, "validation": {"nll_nats": 223.0}, "class": "x"}
+FLOORS = [{"floor": {"train": 1.0, "validation": value}} for value in (2.0, 2.5)]
+KINDS, TURNED = ({"blended": {"auroc": one}, "rotated": {"auroc": other}} for one, other in ((0.9, 0.6), (0.6, 0.9)))
+TABLE, SHIFTED = b"class,nats,count\nBag,1.5,3\nCoat,2.5,4\n", b"class,nats,count\nBag,1.0,3\nCoat,2.25,4\n"
+GRAY, BROKEN = np.array([10, 20], np.uint8), np.array([np.nan, 2.0])
+TEXT = b"NLL 225.91 after epoch 62; sha256 " + b"a" * 64 + b"\n| made on | x86_64 avx2, 2 threads |\n"
+NUMBERS = TEXT.replace(b"225.91", b"225.95").replace(b"a" * 64, b"b" * 64)
+
+#: Kind of file, two contents, and the distances that they must have.
+DISTANCES: Mapping[str, tuple[str, Any, Any, Mapping[str, float]]] = {
+    "figures of one name are one quantity": ("json", SPLITS, OTHERS, {"nll_nats": 1, "units": 5, "class": 0}),
+    "a split is no quantity": ("json", *FLOORS, {"floor": 0.5}),
+    "figures that change their names": ("json", KINDS, TURNED, {"auroc": 0.3}),
+    "figures of another name": ("json", KINDS, {"mixed": KINDS["blended"]}, {"auroc": math.inf}),
+    "a missing number": ("json", {"a": 1.0}, {}, {"a": math.inf}),
+    "a longer list": ("json", {"a": [1.0]}, {"a": [1.0, 2.0]}, {"a": math.inf}),
+    "another word": ("json", {"a": "one"}, {"a": "two"}, {"a": math.inf}),
+    "another truth": ("json", {"a": True}, {"a": False}, {"a": math.inf}),
+    "the last of six digits": ("json", {"a": 225.913}, {"a": 225.914}, {"a": 0}),
+    "more than rounding": ("json", {"a": 225.913}, {"a": 225.918}, {"a": 0.005}),
+    "columns": ("csv", TABLE, SHIFTED, {"class": 0, "nats": 0.5, "count": 0}),
+    "another word in a column": ("csv", b"a,b\nBag,1\n", b"a,b\nSack,1\n", {"a": math.inf, "b": 0}),
+    "no number against a number": ("csv", b"a\nnan\n1.0\n", b"a\n2.0\n1.0\n", {"a": math.inf}),
+    "no number in both": ("csv", b"a\nnan\n1.0\n", b"a\nnan\n1.5\n", {"a": 0.5}),
+    "arrays": ("npz", {"a": np.zeros(2), "b": GRAY}, {"a": np.array([-0.25, 0.25]), "b": GRAY}, {"a": 0.25, "b": 0}),
+    "whole numbers": ("npz", {"a": np.arange(3)}, {"a": np.arange(1, 4)}, {"a": math.inf}),
+    "another shape": ("npz", {"a": np.ones(6)}, {"a": np.ones(5)}, {"a": math.inf}),
+    "another type": ("npz", {"a": np.ones(6)}, {"a": np.ones(6, np.float32)}, {"a": math.inf}),
+    "no number in an array": ("npz", {"a": BROKEN}, {"a": np.ones(2)}, {"a": math.inf}),
+    "no number in both arrays": ("npz", {"a": BROKEN}, {"a": BROKEN}, {"a": 0}),
+    "images of bytes": ("npz", {"a": GRAY}, {"a": GRAY - np.uint8(10)}, {"a": 10}),
+    "an array": ("npy", [1.0, 2.0], [1.0, 3.0], {"array": math.sqrt(0.5)}),
+    "pictures": ("png", 100, 151, {"gray": 51 / 255}),
+    "weights": ("h5", 0.0, 0.5, {"weights": math.sqrt(0.125)}),
+    "a network": ("onnx", [1, 2], [1, 2.5], {"weights": math.sqrt(0.125)}),
+    "a larger network": ("onnx", [1, 2], [1, 2, 3], {"weights": math.inf}),
+    "numbers in a text": ("md", TEXT, NUMBERS, {"words": 0}),
+    "words of a text": ("md", TEXT, TEXT.replace(b"epoch", b"step"), {"words": math.inf}),
+    "the processor in a text": ("md", TEXT, TEXT.replace(b"avx2", b"avx512_core_bf16"), {"words": 0}),
+    "the same bytes": ("pb", b"one", b"one", {"bytes": 0}),
+    "other bytes": ("pb", b"one", b"two", {"bytes": math.inf}),
+}
 
 
-def test_pictures_differ_by_the_root_mean_square_of_gray(tmp_path: Path) -> None:
-    contents = []
-    for level in (100, 151):
-        Image.new("L", (4, 3), level).save(tmp_path / "x.png")
-        contents.append((tmp_path / "x.png").read_bytes())
-    assert distances("x.png", *contents)["gray"] == pytest.approx(51 / 255)
-
-
-def test_weights_differ_by_the_root_mean_square_of_all(tmp_path: Path) -> None:
-    contents = []
-    for shift in (0.0, 0.5):
-        with h5py.File(tmp_path / "x.h5", "w") as file:
-            file["layer/kernel"] = np.zeros((2, 3), np.float32) + np.float32(shift)
-            file["layer/bias"] = np.zeros(6, np.float32)
-        contents.append((tmp_path / "x.h5").read_bytes())
-    assert distances("x.h5", *contents)["weights"] == pytest.approx(0.5 / math.sqrt(2))
-
-
-def test_texts_have_to_have_the_same_words_but_not_the_same_numbers() -> None:
-    ours = b"NLL 225.91 after epoch 62; sha256 " + b"a" * 64
-    assert distances("x.md", ours, b"NLL 225.95 after epoch 62; sha256 " + b"b" * 64) == {"words": 0.0}
-    assert distances("x.md", ours, ours.replace(b"epoch", b"step")) == {"words": math.inf}
+@pytest.mark.parametrize("name", DISTANCES)
+def test_each_quantity_is_as_far_apart_as_was_worked_out_by_hand(name: str) -> None:
+    kind, *given, expected = DISTANCES[name]
+    ours, theirs = map(WRITERS.get(kind, bytes), given)
+    for contents in ((ours, theirs), (theirs, ours)):
+        assert distances(f"x.{kind}", *contents) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("path", ["x.json", "x.csv", "x.npz", "x.npy", "x.png", "x.h5"])
 def test_what_is_not_of_its_form_is_infinitely_far(path: str) -> None:
     assert math.inf in distances(path, b"\xff\x00 nothing", b"\xff\x00 other").values()
-
-
-def test_what_has_no_quantities_has_to_have_the_same_bytes() -> None:
-    assert distances("x.pb", b"one", b"one") == {"bytes": 0.0}
-    assert distances("x.pb", b"one", b"two") == {"bytes": math.inf}
-
-
-def as_onnx(values: list[float]) -> bytes:
-    weights = numpy_helper.from_array(np.array(values, np.float32), "w")
-    graph = helper.make_graph([], "g", [], [], [weights])
-    content: bytes = helper.make_model(graph).SerializeToString()
-    return content
-
-
-def test_networks_are_compared_by_their_weights() -> None:
-    assert distances("x.onnx", as_onnx([1, 2]), as_onnx([1, 2.5]))["weights"] == pytest.approx(0.5 / math.sqrt(2))
-    assert distances("x.onnx", as_onnx([1, 2]), as_onnx([1, 2, 3])) == {"weights": math.inf}
-
-
-def test_images_of_bytes_are_compared_by_their_gray() -> None:
-    ours, theirs = np.array([10, 20], np.uint8), np.array([10, 21], np.uint8)
-    assert distances("x.npz", as_npz(a=ours), as_npz(a=theirs))["a"] == pytest.approx(1 / math.sqrt(2))
-    assert distances("x.npz", as_npz(a=theirs), as_npz(a=ours))["a"] == pytest.approx(1 / math.sqrt(2))
-
-
-def test_figures_that_change_their_names_are_not_those_of_before() -> None:
-    ours = {"blended": {"auroc": 0.9}, "rotated": {"auroc": 0.6}}
-    theirs = {"blended": {"auroc": 0.6}, "rotated": {"auroc": 0.9}}
-    assert distances("x.json", as_json(ours), as_json(theirs))["auroc"] == pytest.approx(0.3)
-    assert distances("x.json", as_json(ours), as_json({"mixed": ours["blended"]})) == {"auroc": math.inf}
-
-
-def test_what_is_no_number_is_like_no_number() -> None:
-    assert distances("x.csv", b"a\nnan\n1.0\n", b"a\n2.0\n1.0\n") == {"a": math.inf}
-    assert distances("x.csv", b"a\nnan\n1.0\n", b"a\nnan\n1.5\n") == {"a": 0.5}
-    broken = np.array([np.nan, 2.0])
-    assert distances("x.npz", as_npz(a=broken), as_npz(a=np.ones(2))) == {"a": math.inf}
-    assert distances("x.npz", as_npz(a=broken), as_npz(a=broken)) == {"a": 0.0}
-
-
-def test_the_class_of_processor_in_a_text_is_no_difference() -> None:
-    ours = b"# Card\n| made on | x86_64 avx2, 2 threads |\n"
-    assert distances("x.md", ours, ours.replace(b"avx2", b"avx512_core_bf16")) == {"words": 0.0}
 
 
 def test_onnx_weights_are_compared_in_the_order_of_their_use_whatever_their_names() -> None:
