@@ -1,8 +1,8 @@
 """`make portability`: the pipeline with kernels of other instruction sets, other thread counts, on other processors.
 
-Needs the results of `make` in this clone; each variation but `processor` takes as long as they did. What then differs,
-and by how much, is written down by file and quantity, beside what was measured of other variations, on this machine or
-another: `workflow/compare/tolerance.py` tolerates a multiple of the largest of each unit between classes of processors.
+Needs the results of `make` in this clone; each variation but `processor` takes as long as they did. It records what
+differs and by how much, by file and quantity, and keeps what was measured of other variations, here or elsewhere.
+`workflow/compare/tolerance.py` tolerates a multiple of the largest difference of each unit between processor classes.
 """
 
 import argparse
@@ -43,7 +43,7 @@ class Variation:
         words: What it is, for the table.
         params: Parameters that it changes, by section and key.
         variables: Environment variables that it sets.
-        of_avx512: Whether it takes something from a processor with AVX-512, and is nothing else on another.
+        of_avx512: Whether it only makes a difference on a processor with AVX-512.
     """
 
     words: str
@@ -75,7 +75,7 @@ OPERATIONS = "operations"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the variations that are named, or all, and writes what all those that were ever measured differ by.
+    """Runs the variations that are named, or all, and writes what was ever measured of any.
 
     Returns:
         Exit status: 0.

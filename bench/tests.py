@@ -2,8 +2,8 @@
 
 `python -m bench.tests test` runs what `make test` runs, `more` what CI adds to it, `faults` all faults, `whole`
 everything; each ends with a table of its parts, kept in `runs/tests.json`. `ci NAME=SECONDS ...` is told the parts of
-`.ci/run`. Without a command, as `make bench-tests` calls it, `.ci/run` is timed in a clone, and `bench/tests.json` is
-written.
+`.ci/run`. Without a command, as `make bench-tests` calls it, it times `.ci/run` in a clone and writes
+`bench/tests.json`.
 """
 
 import json

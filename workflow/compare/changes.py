@@ -8,13 +8,13 @@ from workflow.compare.tolerance import flatten
 from workflow.history.lock import DATA, PARAMS, outputs
 from workflow.history.revisions import Revision
 
-#: What results follow from beside parameters and data.
+#: What results follow from, besides parameters and data.
 CODE = ("dvc.yaml", "numeric.txt", "stages", "vae", "pipeline")
 
 #: Metrics that are shown before and after: metrics/NAME.json.
 METRICS = ("evaluation", "representation", "baseline", "outliers", "samples", "train")
 
-#: Endings of the errors of a metric, which stand beside it.
+#: How the names of a metric's errors end; they stand beside the metric.
 _ERRORS = ("_se", "_mc")
 
 #: Outputs that hold images; what lies below `DATA` beside them follows from training.

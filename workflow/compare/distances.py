@@ -1,4 +1,4 @@
-"""How far two versions of a result lie apart, by quantity; what tolerances are measured and applied with."""
+"""How far two versions of a result lie apart, by quantity. Tolerances are measured and applied with it."""
 
 import csv
 import io
@@ -27,7 +27,7 @@ _NUMBER = re.compile(r"\b[0-9a-f]{32,64}\b|-?\d+(?:\.\d+)?(?:e-?\d+)?")
 
 _SPLITS = ("train", "validation", "test")
 
-#: What reading a file raises that is not of the form of its kind.
+#: What readers raise if a file does not have the form of its kind.
 _OF_ANOTHER_FORM = (ValueError, TypeError, LookupError, OSError, EOFError, BadZipFile, zlib.error, DecodeError)
 
 #: Beginning of the line of a text that says on what class of processor it was made.
@@ -43,7 +43,7 @@ def distances(path: str, ours: bytes, theirs: bytes) -> dict[str, float]:
     A quantity is a column of a CSV, the last name of a number in JSON whatever the split, an array of an npz, npy or h5
     file or the weights of an ONNX network (root mean square), a picture's gray (root mean square, of 1). Numbers that
     differ in the last of their six digits do not differ; NaN is like no number. Texts have to have the same words, but
-    for the line that says on what they were made. What is not of the form of its kind has no quantities.
+    for the line that says on what they were made. A file without the form of its kind has the quantity `form`.
     """
     read = _READERS.get(PurePosixPath(path).suffix, _of_bytes)
     try:
@@ -56,7 +56,7 @@ def distances(path: str, ours: bytes, theirs: bytes) -> dict[str, float]:
 def sizes(path: str, content: bytes) -> dict[str, float]:
     """Size of each quantity of a file, in its own unit: the largest magnitude, of an array the root mean square.
 
-    0 for whole numbers and for what is no number. A file that is not of the form of its kind has no quantities.
+    0 for whole numbers and for what is no number. A file without the form of its kind has no quantities.
     """
     read = _READERS.get(PurePosixPath(path).suffix, _of_bytes)
     try:

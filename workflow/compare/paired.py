@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import chi2, norm, t
 
-#: Chance, at most, that equal models are said to differ, and that a difference of the smallest visible size is seen.
+#: Largest chance that equal models are said to differ; chance that a difference of the smallest visible size is seen.
 LEVEL = 0.05
 POWER = 0.8
 

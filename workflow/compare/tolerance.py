@@ -43,17 +43,17 @@ _UNITS = {
     "weights": "weights",
 }
 
-#: Units of which a number differs the more, the fewer images it is a mean of: by file, those of a class or epoch, and
-#: those of an image. What has no prefix is of all images.
+#: Units whose numbers differ the more, the fewer images they are a mean of. The kind of file tells: a class or an epoch
+#: has some of the images, an array a number for each; without a prefix a number is of all images.
 _OF_IMAGES = ("nats", "nats_se", "nats_mc", "count")
 _PREFIXES = {".csv": "part_", ".npy": "image_", ".npz": "image_"}
 
-#: What no unit was measured of may differ by this share of its largest number; an error, which is a rougher number, by
-#: the other; and by what float32 rounds of numbers near 100.
+#: Without a measured unit a quantity may differ by this share of its largest number, an error, which is rougher, by the
+#: other share; and always by what float32 rounds off numbers near 100.
 _SHARE, _SHARE_OF_ERRORS, _ROUNDED = 0.1, 1 / 3, 1e-5
 _ERRORS = ("_se", "_mc", "_bias")
 
-#: Files that say on what machine and from which bytes the others were made: on another machine they say another thing.
+#: Files that say on what machine and from which bytes the others were made: they differ on another machine.
 _STATING = ("metrics/processor.json", "metrics/provenance/")
 _MANIFEST = "sha256.json"
 
@@ -88,8 +88,8 @@ def tolerated(path: str, quantity: str, size: float = 0.0) -> float:
     Args:
         path: Of the file.
         quantity: As `distances` names it.
-        size: Its largest number, which is asked if its unit was never measured; 0 if it has whole numbers only, which
-            have to be equal then.
+        size: Its largest number, which counts if its unit was never measured. 0 for whole numbers: they then have to
+            be equal.
     """
     if any(PurePosixPath(path).is_relative_to(output) for output in _steady()):
         return 0.0
@@ -126,12 +126,12 @@ def _steady() -> list[str]:
 
 
 def states_origin(path: str) -> bool:
-    """Whether a file only says where others come from."""
+    """Whether a file only says where the others come from."""
     return path.startswith(_STATING) or path.endswith(_MANIFEST)
 
 
 def held_against(ours: Mapping[str, bytes], theirs: Mapping[str, bytes]) -> tuple[str, bool]:
-    """What of some files differs most by what is tolerated, in words, and whether anything is beyond that.
+    """Names the quantity that differs most, measured by what is tolerated of it, and says if that is too much.
 
     Args:
         ours: Contents by path.
@@ -147,7 +147,7 @@ def held_against(ours: Mapping[str, bytes], theirs: Mapping[str, bytes]) -> tupl
 
 
 def _ratios(ours: Mapping[str, bytes], theirs: Mapping[str, bytes]) -> Iterator[tuple[float, str]]:
-    """Of each quantity, how many times what is tolerated it differs by, and that in words."""
+    """Yields the difference of each quantity, in multiples of what is tolerated and in words."""
     for path, content in ours.items():
         if not states_origin(path):
             of_size = sizes(path, theirs[path])

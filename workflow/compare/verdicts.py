@@ -15,7 +15,7 @@ from workflow.history.revisions import Revision
 from workflow.history.seeds import PATH as SEEDS
 from workflow.history.seeds import Run, digest_of, record_in
 
-#: The loss that the verdict on the whole is about, chosen before any is looked at: one question, one chance of error.
+#: The loss that decides, chosen before any is looked at: one question, one chance of error.
 PRIMARY = ("binarised", "nll_nats")
 
 BETTER, WORSE, UNSEEN = "better", "worse", "no difference seen"
@@ -75,7 +75,7 @@ def _plain(difference: Difference) -> dict[str, float]:
 
 
 def verdict_on(loss: str, difference: Difference) -> str:
-    """In words, whether a difference of a loss was seen and which of the two models it speaks for."""
+    """Says whether a difference of a loss was seen, and which model it speaks for."""
     if not difference.seen:
         return UNSEEN
     rises = difference.difference > 0
@@ -85,9 +85,9 @@ def verdict_on(loss: str, difference: Difference) -> str:
 
 
 def fitting_seeds(base: Revision, head: Revision) -> tuple[list[Sequence[Run]], str]:
-    """Runs in the seeds files that are of either revision's code and parameters, and what the verdict is about.
+    """Finds the recorded runs of either revision's code and parameters, and says what the verdict is about.
 
-    With none of them a difference is that of two sets of weights: another seed alone might have made it.
+    Without such runs a difference is that of two sets of weights: another seed alone might have made it.
     """
     weights = outputs(base).get(WEIGHTS), outputs(head).get(WEIGHTS)
     if weights[0] == weights[1] and weights[0] is not None:
