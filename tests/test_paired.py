@@ -35,11 +35,6 @@ def test_the_paired_error_is_that_of_a_bootstrap_over_images() -> None:
     assert paired_difference(before, after).error == pytest.approx(np.std(means), rel=0.05)
 
 
-def test_pairing_takes_out_what_makes_images_hard() -> None:
-    before, after = losses(3)
-    assert paired_difference(before, after).error < 0.05 * math.hypot(before.std(), after.std()) / math.sqrt(500)
-
-
 @pytest.mark.parametrize(
     ("spreads", "variance"),
     [([Spread(0.3, 5)], 2 * 0.3**2), ([Spread(0.3, 5), Spread(0.1, 3)], 0.3**2 + 0.1**2)],
