@@ -143,15 +143,25 @@ def as_committed(*paths: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(bool(differs), reason=f"not as committed: {' '.join(differs.split())}")
 
 
+#: Options by which git knows who commits.
+IDENTITY = ("-c", "user.name=Test", "-c", "user.email=test@example.invalid")
+
 #: Variables of what tests run in projects.
 ENVIRONMENT: Mapping[str, str] = {"PYTHONDONTWRITEBYTECODE": "1", "DVC_NO_ANALYTICS": "1"}
+
+
+def write_program(path: Path, script: str) -> None:
+    """Writes a program that a shell runs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    path.chmod(0o755)
 
 
 @cache
 def forking_programs() -> str:
     """A folder with a `python` and a `dvc` that fork the server of `tests/fork/`, which is started unless it runs.
 
-    Where forks of a process with threads are not safe, as on macOS, it is that of the real ones.
+    Where forks of a process with threads are not safe, as on macOS, it is the folder of the real programs.
     """
     if sys.platform != "linux":
         return real_programs()
@@ -171,11 +181,9 @@ def forking_programs() -> str:
                 )
             assert server.stdout is not None
             assert server.stdout.readline() == b"ready\n", (folder / "log").read_text()
-            python.parent.mkdir()
             words = shlex.join([sys.executable, "-I", "-S", str(fork / "client.py"), str(socket)])
-            for program, more in ((python.with_name("dvc"), " -m dvc"), (python, "")):
-                program.write_text(f'#!/bin/sh\nexec {words}{more} "$@"\n', encoding="utf-8")
-                program.chmod(0o755)
+            write_program(python.with_name("dvc"), f'exec {words} -m dvc "$@"')
+            write_program(python, f'exec {words} "$@"')
     return str(python.parent)
 
 
@@ -185,10 +193,7 @@ def real_programs() -> str:
     python = Path(os.environ["PYTEST_FORKS"]) / "real/python"
     with FileLock(python.parent.with_suffix(".lock")):
         if not python.exists():
-            python.parent.mkdir()
-            real = shlex.quote(sys.executable)
-            python.write_text(f'#!/bin/sh\n[ "$1" != -E ] || shift\nexec {real} "$@"\n', encoding="utf-8")
-            python.chmod(0o755)
+            write_program(python, f'[ "$1" != -E ] || shift\nexec {shlex.quote(sys.executable)} "$@"')
     return str(python.parent)
 
 
@@ -198,11 +203,18 @@ class Project:
 
     folder: Path
 
-    def run(self, *command: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        """Runs a command in the project, with the programs of this environment, and returns what it said."""
-        return subprocess.run(
-            command, cwd=self.folder, env=self.environment(env), capture_output=True, text=True, check=False
-        )
+    def run(
+        self, *command: str, env: Mapping[str, str] | None = None, forks: bool = True, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command in the project with the variables of `environment`, and with options of `subprocess.run`."""
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+        return subprocess.run(command, cwd=self.folder, env=self.environment(env, forks=forks), check=False, **options)
+
+    def succeed(self, *command: str, env: Mapping[str, str] | None = None) -> str:
+        """Runs a command, which has to succeed, and returns its standard output."""
+        done = self.run(*command, env=env)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     def environment(self, more: Mapping[str, str] | None = None, *, forks: bool = True) -> dict[str, str]:
         """Environment of the commands; with `forks`, `python` is a fork of one that has imported the libraries."""
@@ -211,11 +223,17 @@ class Project:
         return {**os.environ, **ENVIRONMENT, "PATH": os.pathsep.join(folders), **(more or {})}
 
     def repro(self, *arguments: str, env: Mapping[str, str] | None = None) -> str:
-        """Runs `dvc repro`, which has to succeed; what it said."""
-        done = self.run("dvc", "repro", *arguments, env=env)
-        said = done.stdout + done.stderr
-        assert done.returncode == 0, said
-        return said
+        """Runs `dvc repro`, which has to succeed, and returns what it said."""
+        return self.succeed("dvc", "repro", *arguments, env=env)
+
+    def json(self, path: str) -> Any:
+        """Reads a JSON file of the project."""
+        return json.loads((self.folder / path).read_text(encoding="utf-8"))
+
+    def append(self, path: str, text: str) -> None:
+        """Adds lines to a file of the project."""
+        with (self.folder / path).open("a", encoding="utf-8") as file:
+            file.write(f"\n{text}\n")
 
     def set_params(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
         """Changes keys of `params.yaml`."""
@@ -238,9 +256,8 @@ class Project:
 
     def commit(self, message: str) -> None:
         """Commits everything that is not ignored."""
-        identity = ("-c", "user.name=Test", "-c", "user.email=test@example.invalid")
-        for arguments in (("add", "-A"), (*identity, "commit", "-q", "-m", message)):
-            assert self.run("git", *arguments).returncode == 0
+        self.succeed("git", "add", "-A")
+        self.succeed("git", *IDENTITY, "commit", "-q", "-m", message)
 
     def copy_to(self, folder: Path) -> "Project":
         """The whole project with its data and cache, in another folder."""
@@ -304,7 +321,7 @@ def new_project(folder: Path) -> Project:
         handle.write(f"PUBLISHED_VALIDATION_COUNT = {VALIDATION}\nPUBLISHED_TEST_ONES = {published_ones(arrays)}\n")
     project = Project(folder)
     project.set_params(SLICE_PARAMS)
-    assert project.run("git", "init", "-q", "-b", "main").returncode == 0
+    project.succeed("git", "init", "-q", "-b", "main")
     project.commit("A project")
     return project
 
@@ -416,18 +433,17 @@ def workflow(name: str) -> dict[str, Any]:
     return content
 
 
-def steps(name: str, job: str) -> list[dict[str, Any]]:
-    """Steps of a job that run a command, but for the set-up, which would install everything anew."""
-    return [step for step in workflow(name)["jobs"][job]["steps"] if step.get("run", "make setup") != "make setup"]
-
-
 def run_steps(
     project: Project, name: str, job: str, values: Mapping[str, str]
 ) -> list[subprocess.CompletedProcess[str]]:
-    """Runs the steps as GitHub would: bash, stopping at the first error but for steps that run all the same."""
+    """Runs a job's commands as GitHub would, except `make setup`.
+
+    They run by bash. After an error only those are run whose `if` says so.
+    """
     done: list[subprocess.CompletedProcess[str]] = []
-    for step in steps(name, job):
-        if any(step_before.returncode for step_before in done) and "cancelled()" not in step.get("if", ""):
+    for step in workflow(name)["jobs"][job]["steps"]:
+        failed = any(earlier.returncode for earlier in done)
+        if step.get("run", "make setup") == "make setup" or (failed and "cancelled()" not in step.get("if", "")):
             continue
         given = {key: values[str(value).strip("${} ")] for key, value in step.get("env", {}).items()}
         given["GITHUB_STEP_SUMMARY"] = str(project.folder / "summary.md")
@@ -439,18 +455,16 @@ def run_steps(
 @pytest.fixture
 def checkout(project: Project) -> Project:
     """The finished project as a checkout whose set-up is done."""
-    python = project.folder / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
     forking = shlex.quote(f"{forking_programs()}/python")
-    python.write_text(f'#!/bin/sh\nexec {forking} "$@"\n', encoding="utf-8")
-    python.chmod(0o755)
+    write_program(project.folder / ".venv/bin/python", f'exec {forking} "$@"')
     return project
 
 
-#: Loaded by every Python of a command that has this file's folder on PYTHONPATH: kills the stage named in
-#: KILL_STAGE before or after the n-th rename to a path ending in KILL_PATH, or in the write of the n-th byte of a file.
+#: Loaded by every Python of a command that has this file's folder on PYTHONPATH. KILL is a JSON list: the stage to
+#: kill, the end of a path, a number n, when, and who dies. It dies before or after the n-th rename to such a path, or
+#: within the write of the n-th byte of a file.
 KILLER = """
-import os, resource, signal
+import json, os, resource, signal
 from pathlib import Path
 
 import psutil
@@ -459,16 +473,15 @@ def dvc():
     # a shell may stand between dvc and its stage: dash stays, bash replaces itself by the command
     return next(p.pid for p in psutil.Process().parents() if any(Path(part).name == "dvc" for part in p.cmdline()))
 
-def arm():
-    wanted, ending, number = os.environ["KILL_STAGE"], os.environ["KILL_PATH"], int(os.environ["KILL_NUMBER"])
-    if os.environ.get("DVC_STAGE") != wanted:
+def arm(stage, ending, number, when, who):
+    if os.environ.get("DVC_STAGE") != stage:
         return
-    if os.environ["KILL_WHEN"] == "within":
+    if when == "within":
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (number, number))
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # the kernel ends the process as a kill does
         return
-    victim, when = dvc() if os.environ.get("KILL_WHO") == "dvc" else os.getpid(), os.environ["KILL_WHEN"]
+    victim = dvc() if who == "dvc" else os.getpid()
     seen = 0
     real = os.replace
 
@@ -484,7 +497,7 @@ def arm():
 
     os.replace = replace
 
-arm()
+arm(*json.loads(os.environ["KILL"]))
 """
 
 
@@ -496,14 +509,7 @@ def killer(tmp_path: Path) -> Callable[..., dict[str, str]]:
     (folder / "sitecustomize.py").write_text(KILLER, encoding="utf-8")
 
     def environment(stage: str, path: str, number: int, when: str, who: str = "stage") -> dict[str, str]:
-        return {
-            "PYTHONPATH": str(folder),
-            "KILL_STAGE": stage,
-            "KILL_PATH": path,
-            "KILL_NUMBER": str(number),
-            "KILL_WHEN": when,
-            "KILL_WHO": who,
-        }
+        return {"PYTHONPATH": str(folder), "KILL": json.dumps([stage, path, number, when, who])}
 
     return environment
 
@@ -600,13 +606,12 @@ def two_revisions(finished: Project, once: Once, tmp_path_factory: pytest.TempPa
 
     def make() -> Project:
         project = finished.copy_to(tmp_path_factory.mktemp("two") / "revisions")
-        assert project.run("git", "switch", "-q", "-c", HOSTILE).returncode == 0
+        project.succeed("git", "switch", "-q", "-c", HOSTILE)
         params = YAML(typ="safe").load(project.folder / "params.yaml")
         preset = {"train": {**params["train"], "epochs": 12}, "explore": {**params["explore"], "seed": 3}}
         YAML().dump(preset, project.folder / "presets/longer.yaml")
         (project.folder / "dvc.lock").unlink()  # DVC writes it anew after each stage: a short one takes less time
-        done = project.run("python", "-m", "workflow.experiment", "longer")
-        assert done.returncode == 0, done.stdout + done.stderr
+        project.succeed("python", "-m", "workflow.experiment", "longer")
         (project.folder / "sweeps").mkdir()
         (project.folder / "sweeps/cut.json").write_text(json.dumps(sweep_record()), encoding="utf-8")
         project.commit(HOSTILE)
@@ -624,8 +629,7 @@ def pages(two_revisions: Project, once: Once, tmp_path_factory: pytest.TempPathF
         folder = tmp_path_factory.mktemp("pages")
         calls = [[*revisions, "--output", str(folder / f"{name}.html")] for name, revisions in sides.items()]
         write = f"from workflow.report.__main__ import main; print([main(call) for call in {calls}])"
-        done = two_revisions.run("python", "-c", write)
-        assert done.stdout.endswith("[0, 0]\n"), done.stderr
+        assert two_revisions.succeed("python", "-c", write).endswith("[0, 0]\n")
         return Project(folder)
 
     folder = once("pages", make).folder
