@@ -210,9 +210,9 @@ class Project:
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
         return subprocess.run(command, cwd=self.folder, env=self.environment(env, forks=forks), check=False, **options)
 
-    def succeed(self, *command: str, env: Mapping[str, str] | None = None) -> str:
-        """Runs a command, which has to succeed, and returns its standard output."""
-        done = self.run(*command, env=env)
+    def succeed(self, *command: str, **options: Any) -> str:
+        """Runs a command as `run` does. It has to succeed; returns its standard output."""
+        done = self.run(*command, **options)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

@@ -72,8 +72,7 @@ def test_a_fork_ends_with_the_bytes_of_a_fresh_process(training: Project) -> Non
     """Tests start stages as forks of a Python that has imported the libraries: `tests/fork/server.py`."""
     before = training.tracked_results()
     without_results(training, "train")
-    done = training.run(*command_of(training, "train"), forks=False)
-    assert done.returncode == 0, done.stderr
+    training.succeed(*command_of(training, "train"), forks=False)
     assert training.tracked_results() == before  # provenance has the sha256 of the weights
 
 

@@ -93,12 +93,10 @@ def test_outputs_that_are_read_only_links_into_the_cache_are_made_anew(finished:
     """As DVC makes them where `cache.type` is one of links; what they point to stays what it was."""
     project = finished.copy_to(tmp_path / "project")
     before = project.tracked_results()
-    assert project.run("dvc", "config", "cache.type", "symlink").returncode == 0
-    assert project.run("dvc", "checkout", "--relink").returncode == 0
-    links = [path for path in (project.folder / "data").rglob("*") if path.is_symlink()]
-    assert links
+    project.succeed("dvc", "config", "cache.type", "symlink")
+    project.succeed("dvc", "checkout", "--relink")
+    assert any(path.is_symlink() for path in (project.folder / "data").rglob("*"))
     project.repro("--force", "--no-run-cache")
     assert project.tracked_results() == before
-    objects = [file for file in files_of(project.folder / ".dvc/cache/files/md5") if file.suffix != ".dir"]
-    for file in objects:
-        assert hashlib.md5(file.read_bytes()).hexdigest() == file.parent.name + file.name
+    for file in files_of(project.folder / ".dvc/cache/files/md5"):
+        assert file.suffix == ".dir" or hashlib.md5(file.read_bytes()).hexdigest() == file.parent.name + file.name

@@ -5,8 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +30,6 @@ time.time = jumping
 """
 
 
-@dataclass(frozen=True)
-class Variation:
-    """Another way in which the machine may run the pipeline.
-
-    Attributes:
-        variables: Environment variables.
-        before: Words of a command that runs the command after them.
-    """
-
-    variables: Mapping[str, str] = field(default_factory=dict)
-    before: Sequence[str] = ()
-
-
 #: What libraries read of the shell, and of the home.
 READ = {
     "KERAS_BACKEND": "jax",
@@ -59,46 +45,47 @@ SETTINGS = {
     ".gitconfig": "[core]\n    autocrlf = true\n[color]\n    ui = always",
 }
 
-VARIATIONS = {
-    "variables of libraries": Variation(READ),
-    "settings of libraries": Variation({"HOME": "{home}"}),
-    "time": Variation({"PYTHONPATH": "{clock}"}),
-    "time zone": Variation({"TZ": "Pacific/Kiritimati"}),
-    "locale": Variation({"LC_ALL": "C", "LANG": "tr_TR.UTF-8", "PYTHONUTF8": "0"}),
-    "umask": Variation(before=["sh", "-c", 'umask 077; exec "$@"', "sh"]),
-    "processors": Variation(before=["taskset", "--cpu-list", "0"]),
-    "host name": Variation(before=["unshare", "--uts", "sh", "-c", 'hostname other; exec "$@"', "sh"]),
+#: Environment variables by which the machine varies. `{home}` and `{clock}` are folders with SETTINGS and CLOCK.
+VARIABLES = {
+    "variables of libraries": READ,
+    "settings of libraries": {"HOME": "{home}"},
+    "time": {"PYTHONPATH": "{clock}"},
+    "time zone": {"TZ": "Pacific/Kiritimati"},
+    "locale": {"LC_ALL": "C", "LANG": "tr_TR.UTF-8", "PYTHONUTF8": "0"},
+}
+
+#: Commands that vary the machine for the command after them.
+COMMANDS = {
+    "umask": ["sh", "-c", 'umask 077; exec "$@"', "sh"],
+    "processors": ["taskset", "--cpu-list", "0"],
+    "host name": ["unshare", "--uts", "sh", "-c", 'hostname other; exec "$@"', "sh"],
 }
 
 #: The variation of the path: of what DVC can hold where Python reads no UTF-8.
 FOLDER = "a b $c 'quoted'"
 
 
-def possible(variation: Variation) -> bool:
-    return subprocess.run([*variation.before, "true"], check=False, capture_output=True).returncode == 0
-
-
 def test_the_bytes_are_the_same_whatever_varies_at_once(
     finished: Project, make_project: Callable[[str], Project], tmp_path: Path, counts: Counter[str]
 ) -> None:
-    chosen = [variation for variation in VARIATIONS.values() if possible(variation)]
+    possible = [command for command in COMMANDS.values() if subprocess.run([*command, "true"]).returncode == 0]
     (tmp_path / "sitecustomize.py").write_text(CLOCK, encoding="utf-8")
     project = make_project(FOLDER)
     for path, content in SETTINGS.items():
         (tmp_path / "home" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "home" / path).write_text(content, encoding="utf-8")
     places = {"clock": tmp_path, "home": tmp_path / "home"}
-    given = {name: value.format(**places) for one in chosen for name, value in one.variables.items()}
-    run_as_varied(project, [word for one in chosen for word in one.before], given, {})
+    given = {name: value.format(**places) for one in VARIABLES.values() for name, value in one.items()}
+    project.succeed(*(word for command in possible for word in command), "dvc", "repro", env=given, forks=False)
     assert project.tracked_results() == finished.tracked_results()
-    counts["variations identical"] += len(chosen) + 1
-    counts["variations not possible here"] += len(VARIATIONS) - len(chosen)
+    counts["variations identical"] += len(VARIABLES) + len(possible) + 1
+    counts["variations not possible here"] += len(COMMANDS) - len(possible)
 
 
 def test_the_bytes_are_the_same_for_another_user_who_has_no_rights_here(
     finished: Project, make_project: Callable[[str], Project], counts: Counter[str]
 ) -> None:
-    user = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+    user: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
     try:
         subprocess.run([sys.executable, "-c", ""], cwd="/", check=True, **user)
     except (PermissionError, subprocess.CalledProcessError):
@@ -106,22 +93,9 @@ def test_the_bytes_are_the_same_for_another_user_who_has_no_rights_here(
     project = make_project("project")
     hand_over(project.folder)
     home = {"HOME": str(project.folder / "home"), "MPLCONFIGDIR": str(project.folder / ".mpl")}
-    run_as_varied(project, [], home, user)
+    project.succeed("dvc", "repro", env=home, forks=False, **user)
     assert project.tracked_results() == finished.tracked_results()
     counts["variations identical"] += 1
-
-
-def run_as_varied(project: Project, before: Sequence[str], variables: Mapping[str, str], user: dict[str, Any]) -> None:
-    done = subprocess.run(
-        [*before, "dvc", "repro"],
-        cwd=project.folder,
-        env=project.environment(variables, forks=False),
-        capture_output=True,
-        text=True,
-        check=False,
-        **user,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def hand_over(folder: Path) -> None:

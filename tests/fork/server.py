@@ -16,16 +16,16 @@ import multiprocessing
 import os
 import re
 import runpy
-import selectors
-import signal
 import socket
 import sys
 from collections.abc import Mapping
+from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-#: What the pipeline's modules, and DVC, import of others.
+#: Libraries that the pipeline and DVC import.
 LIBRARIES = (
     "altair",
     "dvc.cli.parser",
@@ -58,14 +58,14 @@ LIBRARIES = (
     "tqdm",
 )
 
-#: What a fork runs.
+#: Arguments of Python that a fork can run.
 SERVED = re.compile(r"(-c|-m dvc|-m pytest|-m workflow(\.\w+)*|-m stages \w+)( .*)?", re.DOTALL)
 
-#: What the parameters of a stage that is forked have in them: libraries cannot choose other kernels once imported.
+#: A stage is forked only if `params.yaml` has this line: libraries cannot choose other kernels once imported.
 NATIVE = "instruction_set: native"
 
-#: Environment variables that no library reads when it is imported, and those that importing one sets in a worker of
-#: pytest. All others have to be those of this process.
+#: Environment variables that no library reads when it is imported, and those that an import sets in a worker of pytest.
+#: A command with other values of any other variable is not forked.
 FREE = re.compile(
     r"(DVC|GIT|PYTEST|RAY)_.*|COLUMNS|LINES|PATH|PWD|OLDPWD|SHLVL|TMPDIR|_"
     r"|ENABLE_RUNTIME_UPTIME_TELEMETRY|HDF5_PLUGIN_PATH|KMP_(DUPLICATE_LIB_OK|INIT_AT_FORK)|ORT_DISABLE_TELEMETRY|TF2_BEHAVIOR|TPU_ML_PLATFORM.*"
@@ -104,8 +104,6 @@ def has_kernels(arguments: list[str], folder: str) -> bool:
 
 def run(arguments: list[str], folder: str, environment: Mapping[str, str], streams: list[int]) -> None:
     """Becomes the `python -m MODULE ...` or `python -c CODE ...` that was asked for."""
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
@@ -133,29 +131,24 @@ def serve(path: str) -> None:
     print("ready", flush=True)  # who asks now waits for the import
     import_libraries()
 
-    woken, wake = socket.socketpair()
-    wake.setblocking(False)
-    signal.set_wakeup_fd(wake.fileno())
-    signal.signal(signal.SIGCHLD, lambda *_: None)
     children: dict[socket.socket, ForkProcess] = {}
-    with selectors.DefaultSelector() as selector:
-        for watched in (sys.stdin, listener, woken):
-            selector.register(watched, selectors.EVENT_READ)
-        while sys.stdin not in (ready := [key.fileobj for key, _ in selector.select()]):
-            if woken in ready:
-                woken.recv(64)
-            for connection in {*ready} & children.keys():
-                children[connection].kill()  # who asked is gone
-            if listener in ready:
-                connection, _ = listener.accept()
-                if child := started(connection, ours):
-                    children[connection] = child
-                    selector.register(connection, selectors.EVENT_READ)
-            for connection in [connection for connection, child in children.items() if child.exitcode is not None]:
+    ready: list[Any] = []
+    while sys.stdin not in ready:
+        # A child's own children may hold its sentinel longer than it lives: hence the timeout.
+        ready = wait([sys.stdin, listener, *children, *(child.sentinel for child in children.values())], timeout=1)
+        if listener in ready:
+            connection, _ = listener.accept()
+            if child := started(connection, ours):
+                children[connection] = child
+        for connection, child in [*children.items()]:
+            if connection in ready:
+                child.kill()  # who asked is gone
+                child.join()
+            if child.exitcode is not None:
                 with contextlib.suppress(OSError):
-                    connection.sendall(str(children.pop(connection).exitcode).encode())
-                selector.unregister(connection)
+                    connection.sendall(str(child.exitcode).encode())
                 connection.close()
+                del children[connection]
     for child in children.values():
         child.kill()
 
