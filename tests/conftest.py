@@ -28,6 +28,7 @@ from ruamel.yaml import YAML
 from workflow.command import forget_other_repositories
 from workflow.history import seeds
 from workflow.history.presets import stale_presets
+from workflow.history.revisions import files
 
 forget_other_repositories()  # tests commit
 
@@ -295,6 +296,14 @@ def copy_part(part: str, folder: Path) -> None:
     """Copies a file or a folder of this project into another one's folder."""
     source, ignore = ROOT / part, shutil.ignore_patterns("__pycache__")
     shutil.copytree(source, folder / part, ignore=ignore) if source.is_dir() else shutil.copy(source, folder)
+
+
+def copy_all(folder: Path) -> None:
+    """Copies the files of this project that another one's folder lacks."""
+    for name in files(ROOT):
+        if not (folder / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
 
 
 def new_project(folder: Path) -> Project:

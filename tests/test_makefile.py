@@ -9,10 +9,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from conftest import ROOT, write_program
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CHECKS = [
     *("ruff check .", "ruff format --check .", "mypy ", "lint-imports --no-logo --no-cache"),
@@ -39,12 +39,9 @@ def project(tmp_path: Path) -> Path:
     shutil.copy(ROOT / "Makefile", folder)
     (folder / "workflow").mkdir()
     (folder / "workflow/setup.sh").write_text('echo "setup $1 ${PYTHON-}"; exit ${SETUP_FAILS-0}')
-    (folder / ".venv/bin").mkdir(parents=True)
     left = "${PYTHONSAFEPATH-}${PYTHONPATH-}${GIT_DIR-}${SHELL#/bin/sh}"
     for name in ("dvc", "python", "ruff", "mypy", "lint-imports", "actionlint", "zizmor"):
-        program = folder / ".venv/bin" / name
-        program.write_text(f'#!/bin/sh\necho "{name} $*{left}@${{PATH%%:*}}"; exit ${{FAILS-0}}\n')
-        program.chmod(0o755)
+        write_program(folder / ".venv/bin" / name, f'echo "{name} $*{left}@${{PATH%%:*}}"; exit ${{FAILS-0}}')
     (folder / ".gitignore").write_text("/.venv/\n/data/\n/runs/\n/state/\n/.dvc/cache/\n__pycache__/\n")
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     subprocess.run(["git", "add", "-f", "data/tracked"], cwd=folder, check=True)

@@ -10,10 +10,8 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import pytest
-from conftest import ROOT, Project
+from conftest import ROOT, Project, copy_all
 from ruamel.yaml import YAML
-
-from workflow.history.revisions import files
 
 pytestmark = [pytest.mark.whole, pytest.mark.usefixtures("one_ray")]
 
@@ -106,10 +104,7 @@ def test_nothing_is_written_outside_the_project_but_what_is_listed(finished: Pro
         folder.mkdir()
     project = finished.copy_to(top / "ml")
     shutil.rmtree(project.folder / ".git")
-    for name in files(ROOT):
-        if not (project.folder / name).exists():
-            (project.folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, project.folder / name)
+    copy_all(project.folder)
     for record in project.folder.glob("presets/*.json"):
         record.unlink()  # of the real data
     (project.folder / "metrics/seeds.json").unlink(missing_ok=True)

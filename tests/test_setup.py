@@ -12,8 +12,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from conftest import ROOT, write_program
 
-ROOT = Path(__file__).resolve().parents[1]
 LINUX = "cpython-311-x86_64-linux-gnu x86_64"
 ANEW = "venv --clear build.txt runtime.txt environment"
 
@@ -61,20 +61,15 @@ class Machine:
             (self.bin / tool).symlink_to(shutil.which(tool) or tool)
         (self.bin / "fake.py").write_text(FAKE_PYTHON)
         for name, script in {"git": "exit 0", "id": "echo 0", "apt-get": "exit 1", "apt-cache": "exit 1"}.items():
-            self.program(name, script)
+            write_program(self.bin / name, script)
         self.python("python3.11")
         self.python("other", "3.12.1")
 
-    def program(self, name: str, script: str) -> None:
-        """Puts a program of this shell script on the PATH."""
-        (self.bin / name).write_text(f"#!/bin/sh\n{script}\n")
-        (self.bin / name).chmod(0o755)
-
     def python(self, name: str, version: str = "3.11.2", kind: str = LINUX, lacks: str = "") -> None:
         """Puts a Python of this ABI and machine on the PATH that lacks these modules."""
-        facts = f"'{version}' {kind} '{lacks}'"
-        version = f'if [ "$1" = -V ]; then echo Python {version}; exit; fi'
-        self.program(name, f"{version}\nexec '{sys.executable}' -IS '{self.bin}/fake.py' {facts} \"$0\" \"$@\"")
+        version_asked = f'if [ "$1" = -V ]; then echo Python {version}; exit; fi'
+        played = f"'{sys.executable}' -IS '{self.bin}/fake.py' '{version}' {kind} '{lacks}'"
+        write_program(self.bin / name, f'{version_asked}\nexec {played} "$0" "$@"')
 
     def change(self, command: str) -> None:
         """Runs a command in the project, which it may rename."""
@@ -176,7 +171,7 @@ def test_two_setups_at_a_time_leave_each_other_alone(machine: Machine) -> None:
     with (machine.project / "workflow/setup.sh").open("a") as script:
         fcntl.flock(script, fcntl.LOCK_EX)
         assert "another set-up works in this folder" in machine.refused()
-    machine.program("git", f'[ "${{IN-}}" ] || IN=1 sh "{machine.project}/workflow/setup.sh" dev')
+    write_program(machine.bin / "git", f'[ "${{IN-}}" ] || IN=1 sh "{machine.project}/workflow/setup.sh" dev')
     assert machine.installed("runtime") == ANEW.replace("runtime", "dev")  # git runs before the lock, after a look
 
 

@@ -3,14 +3,12 @@
 A promise whose test cannot fail is none. The copy's tests run in a process of their own, as anybody would run them.
 """
 
-import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Project
+from conftest import Project, copy_all
 
 
 @dataclass(frozen=True)
@@ -237,12 +235,7 @@ QUICK = {
 
 def seeded(fault: Fault, folder: Path) -> Project:
     """A copy of this project, as it stands, with the fault."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, folder / name)
+    copy_all(folder)
     text = (folder / fault.file).read_text(encoding="utf-8")
     assert text.count(fault.before) == 1, f"{fault.file} has {text.count(fault.before)} times {fault.before!r}"
     (folder / fault.file).write_text(text.replace(fault.before, fault.after), encoding="utf-8")
@@ -251,10 +244,7 @@ def seeded(fault: Fault, folder: Path) -> Project:
 
 @pytest.mark.parametrize(
     "fault",
-    [
-        pytest.param(fault, id=name, marks=[] if name in QUICK else [pytest.mark.whole])
-        for name, fault in FAULTS.items()
-    ],
+    [pytest.param(fault, id=name, marks=[] if name in QUICK else pytest.mark.whole) for name, fault in FAULTS.items()],
 )
 def test_a_fault_fails_the_test_of_its_promise(fault: Fault, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     copy = seeded(fault, tmp_path / "seeded")
