@@ -13,9 +13,8 @@ import pytest
 import test_weights
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ruamel.yaml import YAML
 from tensorflow_datasets.core.download.checksums import UrlInfo
-from test_params import FRAGMENTS, VALID, as_yaml, changed, loaded_or_refusal
+from test_params import FRAGMENTS, LEAVES, SCALARS, changed, loaded_or_refusal, with_value
 
 from pipeline import archives
 from pipeline.errors import StageError
@@ -88,27 +87,13 @@ def test_altered_weights_are_never_opened(
         counts["inputs refused"] += 1
 
 
-LEAVES = [
-    (section, key)
-    for section, values in YAML(typ="safe").load(VALID).items()
-    for key, value in values.items()
-    if not isinstance(value, list)
-]
-
-SCALARS = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.integers(-(10**30), 10**30)
-)
-
-
 @settings(max_examples=PARAMETERS, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(LEAVES), SCALARS)
 def test_any_scalar_is_read_or_refused_by_its_key(
-    tmp_path: Path, counts: Counter[str], leaf: tuple[str, str], value: object
+    tmp_path: Path, counts: Counter[str], keys: tuple[str, ...], value: object
 ) -> None:
-    section, key = leaf
-    content = YAML(typ="safe").load(VALID)
-    content[section][key] = "PLACE"
-    judged(tmp_path / "params.yaml", repr(content).replace("'PLACE'", as_yaml(value)), f"{section}.{key}", counts)
+    key = ".".join(keys)
+    judged(tmp_path / "params.yaml", with_value(key, value), key, counts)
 
 
 @settings(max_examples=PARAMETERS, deadline=None, suppress_health_check=list(HealthCheck))
