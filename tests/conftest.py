@@ -34,14 +34,13 @@ forget_other_repositories()  # tests commit
 
 ROOT = Path(__file__).parents[1]
 
-#: Parameters of the tests, so that a user's own change to `params.yaml` breaks none. One that they do not state, as it
-#: is new, has its value there.
+#: Parameters of the tests. `tests/params.yaml` overrides `params.yaml`, so that a user's change breaks no test.
 PARAMS: dict[str, dict[str, Any]] = {
     section: {**values, **YAML(typ="safe").load(ROOT / "tests" / "params.yaml").get(section, {})}
     for section, values in YAML(typ="safe").load(ROOT / "params.yaml").items()
 }
 
-#: What a project is made of.
+#: Files and folders of a project.
 PARTS = (
     "dvc.yaml",
     "numeric.txt",
@@ -56,7 +55,7 @@ PARTS = (
     ".dvcignore",
 )
 
-#: Upstream training images, validation images among them, and test images of the slice.
+#: Numbers of images of the slice: upstream training images, those of them that validate, test images.
 TRAINING, VALIDATION, TEST = 600, 200, 200
 
 SLICE_PARAMS: Mapping[str, Mapping[str, Any]] = {
@@ -75,7 +74,7 @@ SLICE_PARAMS: Mapping[str, Mapping[str, Any]] = {
 
 
 class StandIns(MetaPathFinder, Loader):
-    """Stands in for libraries that take seconds to import, where only the names of the tests are asked for."""
+    """Replaces libraries that take seconds to import by mocks, when pytest only lists the tests."""
 
     def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
         slow = name.partition(".")[0] in ("keras", "tensorflow", "tensorflow_datasets")
@@ -89,14 +88,14 @@ class StandIns(MetaPathFinder, Loader):
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds the option that takes in what only a whole run tries."""
+    """Adds the option that also runs the longest tests."""
     parser.addoption("--whole", action="store_true", help="also run what is marked `whole`")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Makes the mark known, and a place for the server that stages are forked from."""
+    """Registers the mark, and makes a folder for the server that forks commands."""
     config.addinivalue_line("markers", "whole: tried by `make test-whole` only, which takes long")
-    gc.disable()  # until the libraries are loaded: its looking through them takes a fifth of that time
+    gc.disable()  # until the libraries are loaded: the collector would take a fifth of that time
     if config.option.collectonly:
         sys.meta_path.insert(0, StandIns())
     if "PYTEST_FORKS" not in os.environ:  # in the first process, so that all that come from it share the server
@@ -109,9 +108,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what only a whole run tries, unless that was asked for, and puts the rest in order.
+    """Leaves out tests marked `whole`, unless they were asked for, and sorts the rest.
 
-    One worker makes the project whose pipeline has run, while the others try what needs none.
+    One worker runs the pipeline that many tests need. Meanwhile the others run tests that do not need it.
     """
     if not config.getoption("--whole"):
         kept = [item for item in items if item.get_closest_marker("whole") is None]
@@ -123,13 +122,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Has the collector go on, and pass over the libraries."""
+    """Turns the garbage collector on again; it skips the libraries."""
     gc.freeze()
     gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Says which presets, and whether the spread over seeds, have recorded metrics of other code or parameters."""
+    """Names recorded results of other code or parameters: those of presets, and the spread over seeds."""
     for name, why in stale_presets().items():
         terminalreporter.write_line(f"preset {name} is stale, as {why}: make experiment NAME={name}")
     if seeds.stale():
@@ -137,7 +136,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def as_committed(*paths: str) -> pytest.MarkDecorator:
-    """Skips a test about the commit where `paths` are not the commit's: on another processor, or amid a change."""
+    """Skips a test of committed results if `paths` differ from the commit: on another processor, or during a change."""
     command = ["git", "status", "--porcelain", "--", *paths]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     differs = done.stdout.strip() or done.stderr.strip()
@@ -251,7 +250,7 @@ class Project:
         return {str(f.relative_to(self.folder)): sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()}
 
     def files(self) -> set[str]:
-        """Every file of the workspace but git's, DVC's and the lock of unfinished work."""
+        """Every file of the workspace, except those of git and of DVC, and locks of unfinished work."""
         found = (path.relative_to(self.folder) for path in self.folder.rglob("*") if path.is_file())
         return {str(path) for path in found if path.parts[0] not in (".git", ".dvc") and path.suffix != ".lock"}
 
@@ -307,7 +306,7 @@ def copy_all(folder: Path) -> None:
 
 
 def new_project(folder: Path) -> Project:
-    """A project that holds the slice where the real one holds Fashion-MNIST."""
+    """A project like the real one, with the slice in place of Fashion-MNIST."""
     folder.mkdir()
     for part in PARTS:
         copy_part(part, folder)
@@ -377,7 +376,7 @@ def one_ray(shared: Path) -> Iterator[None]:
 def finished(make_project: Callable[[str], Project], once: Once, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose pipeline has run and is committed.
 
-    Another run's may be given by PYTEST_FINISHED: with `workflow/` of this one, which no result follows from.
+    PYTEST_FINISHED may name the project of an earlier run. It gets the present `workflow/`, on which no result depends.
     """
 
     def make() -> Project:
@@ -400,7 +399,7 @@ TRAINING_STAGES = ("check", "fetch", "preprocess", "train")
 
 @pytest.fixture(scope="session")
 def trained(make_project: Callable[[str], Project], once: Once) -> Project:
-    """A project of the stages up to training, run and committed: for those who do not need the others."""
+    """A project of the stages up to training, run and committed, for tests that need no later stage."""
 
     def make() -> Project:
         project = make_project("trained")
@@ -413,7 +412,7 @@ def trained(make_project: Callable[[str], Project], once: Once) -> Project:
 
 
 def keep_stages(project: Project, *names: str) -> None:
-    """Cuts a pipeline, with what is known of its runs and what the others wrote, to some of its stages."""
+    """Removes all other stages from a project: from its graph and its lock, with what they wrote."""
     if (project.folder / "dvc.lock").exists():
         for stage in {*locked_stages(project)} - {*names}:
             remove(project, *outs_of(project, stage))
@@ -546,7 +545,7 @@ def remove(project: Project, *paths: str) -> None:
 
 
 def without_results(project: Project, stage: str) -> None:
-    """Forgets that `stage` ran: its outputs go, and what DVC would bring them back from."""
+    """Removes a stage's outputs, and what DVC could restore them from."""
     objects = project.folder / ".dvc/cache/files/md5"
     for path, md5 in outs_of(project, stage).items():
         listing = objects / md5[:2] / md5[2:]

@@ -2,7 +2,6 @@
 
 import marshal
 import os
-import signal
 import socket
 import sys
 
@@ -21,7 +20,6 @@ def main(path: str, arguments: list[str]) -> None:
         if answer != b"no":
             code = int(answer)
             if code < 0:
-                signal.signal(-code, signal.SIG_DFL)
                 os.kill(os.getpid(), -code)
             sys.exit(code)
     os.execv(sys.executable, [sys.executable, *arguments])

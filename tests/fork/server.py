@@ -123,7 +123,7 @@ def run(arguments: list[str], folder: str, environment: Mapping[str, str], strea
 
 
 def serve(path: str) -> None:
-    """Forks for whoever asks. The answer is the child's exit code as text, or `no` if this is not served."""
+    """Forks for each client. The answer is the child's exit code as text, or `no` if the command is not served."""
     ours = held(os.environ)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
@@ -154,7 +154,7 @@ def serve(path: str) -> None:
 
 
 def started(connection: socket.socket, ours: Mapping[str, str]) -> ForkProcess | None:
-    """The child that does what is asked for; None if that is not served, or has other variables than `ours`."""
+    """Forks a child that runs the command; returns None if that is not served, or has other variables than `ours`."""
     connection.settimeout(10)
     try:
         size, streams, _, _ = socket.recv_fds(connection, 8, 3)
