@@ -45,7 +45,7 @@ def training(cut: Project, tmp_path: Path) -> Project:
 
 
 def test_every_stage_runs_once(finished: Project) -> None:
-    """What makes the project that other tests copy: one whole run of the real DVC."""
+    """Makes the project that other tests copy, by one whole run of the real DVC."""
     stages = locked_stages(finished)
     assert len(stages) == 15
     for name in stages:
@@ -54,7 +54,7 @@ def test_every_stage_runs_once(finished: Project) -> None:
 
 
 def test_another_parameter_runs_what_follows_from_it(finished: Project, two_revisions: Project) -> None:
-    """What makes the branch that other tests compare: a second whole run."""
+    """Makes the branch that other tests compare, by a second whole run."""
     before, after = finished.tracked_results(), two_revisions.tracked_results()
     same = {path for path in before if before[path] == after[path]}
     assert {"metrics/data.json", "metrics/provenance/preprocess.json", "metrics/baseline.json"} <= same
@@ -76,7 +76,7 @@ def test_a_fork_ends_with_the_bytes_of_a_fresh_process(training: Project) -> Non
     assert training.tracked_results() == before  # provenance has the sha256 of the weights
 
 
-#: What the default is made of: gated layers, a learned prior, compiled steps, averaged weights, rare validation,
+#: The features of the default: gated layers, a learned prior, compiled steps, averaged weights, rare validation,
 #: several draws in the last epochs.
 ENGINE = {
     "model": {
@@ -234,32 +234,6 @@ def test_a_killed_evaluation_resumes_with_the_same_bytes(
     project.repro()
     assert project.tracked_results() == before
     assert project.files() == files
-
-
-@pytest.mark.parametrize(
-    ("changes", "stages"),
-    [
-        ({"represent": {"neighbours": [5]}}, {"represent"}),
-        ({"baseline": {"iterations": 5}}, {"baseline"}),
-        ({"outliers": {"importance_samples": 6}}, {"outliers", "describe"}),
-        ({"samples": {"neighbours": 4}}, {"samples", "describe"}),
-        ({"refine": {"steps": 5}}, {"refine", "summarise", "describe"}),
-        ({"evaluate": {"importance_samples": 31}}, {"evaluate", "summarise", "figures", "describe"}),
-    ],
-)
-@pytest.mark.whole
-def test_a_parameter_runs_its_own_stage_and_what_follows(
-    project: Project, changes: dict[str, dict[str, object]], stages: set[str]
-) -> None:
-    project.set_params(changes)
-    assert ran(project.repro()) - {"check"} == stages
-
-
-@pytest.mark.whole
-def test_a_forced_run_after_a_finished_one_trains_every_epoch(training: Project) -> None:
-    said = training.repro("--force", "--single-item", "train")
-    assert "resumes" not in said
-    assert not list((training.folder / "state").glob("*.npz"))
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def make(folder: Path, *arguments: str, **environment: str) -> subprocess.Comple
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A project of a Makefile and programs that say their names, used before, with a file in data/ that git tracks."""
+    """A project that was used: the Makefile, programs that say their names, and a file in data/ that git tracks."""
     folder = tmp_path / "a project é"
     kept = (".dvc/cache/aa", ".dvc/__pycache__/x", ".git/__pycache__/x", "metrics/a.json", "data/tracked")
     for name in ("data/raw/x.npz", "runs/x", "state/train.lock", "pipeline/__pycache__/x", ".mypy_cache/x", *kept):
@@ -111,7 +111,7 @@ def test_clean_refuses_while_a_stage_works(project: Path) -> None:
 
 
 def pins(lock: str) -> set[Requirement]:
-    """What a lock pins, after proving that each line is an exact version with hashes, and that none names a host."""
+    """Requirements of a lock. Proves that each line is an exact version with hashes, and that none names a host."""
     found = set()
     text = (ROOT / f"requirements/{lock}.txt").read_text(encoding="utf-8")
     assert not re.search(r"https?:|//|index|find-links|trusted|\w@\w|\.(org|com|io|net)\b", text)

@@ -77,7 +77,7 @@ class Machine:
         [self.project] = self.folder.glob("a*project*")
 
     def run(self, asked: str, **variables: str) -> tuple[int, str, str]:
-        """Exit status of a set-up that `make` starts, what the Pythons were asked to do, and all that was said."""
+        """Runs a set-up as `make` does. Returns its status, what the Pythons were asked to do, and its output."""
         log = self.folder / "log"
         log.write_text("")
         path = f"{self.project}/.venv/bin:" * 2 + str(self.bin)
@@ -88,14 +88,14 @@ class Machine:
         return ran.returncode, done, ran.stdout + ran.stderr
 
     def installed(self, asked: str, **variables: str) -> str:
-        """What a set-up did that must work, and after which the same one has nothing to do or to say."""
+        """Runs a set-up, which has to succeed, and again, when it has nothing to do. Returns what the first did."""
         status, done, said = self.run(asked, **variables)
         assert status == 0, said
         assert self.run(asked, **variables) == (0, "", "")
         return done
 
     def refused(self, asked: str = "dev", **variables: str) -> str:
-        """What a set-up says, in one line, that must refuse and do nothing."""
+        """Runs a set-up, which has to refuse and do nothing. Returns its one line."""
         status, done, said = self.run(asked, **variables)
         assert (status, done, (self.project / ".venv").exists()) == (1, "", False), said
         assert re.fullmatch("setup: .+\n", said), said

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Commits results.patch of retraining on a branch of its own and asks for it to be merged:
 # `sh workflow/open_branch.sh FOLDER BASE BRANCH`, in a checkout of the commit of BASE that was retrained, with the
-# token that `git push` and `gh` need. FOLDER is what workflow/retrain.py wrote; of its patch nothing but results is
-# taken. Does nothing where results are unchanged.
+# token that `git push` and `gh` need. FOLDER is what workflow/retrain.py wrote. Only results are taken from its patch.
+# If they are unchanged, it does nothing.
 set -eu
 if [ $# != 3 ]; then
     echo "usage: sh workflow/open_branch.sh FOLDER BASE BRANCH, received $# arguments" >&2

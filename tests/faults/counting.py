@@ -1,4 +1,4 @@
-"""A plugin of pytest for `make faults` and `make test-whole`: counts what was tried, and writes the table of them."""
+"""A plugin of pytest for `make faults` and `make test-whole`: counts what was tried, and writes a table of it."""
 
 import json
 import platform
@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 ROOT = Path(__file__).parents[2]
 
-#: What is counted, in the order of the table.
+#: Rows of the table.
 KINDS = (
     "kills survived",
     "disks filled",
@@ -30,7 +30,7 @@ _not_run: list[str] = []
 
 @pytest.fixture
 def counts(request: pytest.FixtureRequest) -> Iterator[Counter[str]]:
-    """Counts by kind, of one test; they travel with its report, from a process of its own, too."""
+    """Counts of one test by kind. They travel with its report, also from another process."""
     of_test: Counter[str] = Counter()
     yield of_test
     request.node.user_properties.append(("counts", dict(of_test)))
@@ -47,27 +47,16 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, exitstatus: pytest.ExitCode, config: pytest.Config
 ) -> None:
-    """The table; of a whole run that passed also as bench/faults.md and bench/faults.json."""
-    rows = [[kind, _counts[kind]] for kind in KINDS]
-    rows.append(["checks not run", len(_not_run)])
-    terminalreporter.write_line(tabulate(rows, ["faults", "count"], tablefmt="github"))
-    for why in _not_run:
-        terminalreporter.write_line(f"not run: {why}")
-    chosen = ("keyword", "markexpr", "collectonly")
-    whole = (
-        config.args[-1:] == ["tests/faults"] and config.getoption("--whole") and not any(map(config.getoption, chosen))
-    )
+    """Prints the table. A whole run that passed also writes it to bench/faults.md and bench/faults.json."""
+    counts = {kind: _counts[kind] for kind in KINDS}
+    rows = [*counts.items(), ("checks not run", len(_not_run))]
+    table = tabulate(rows, ["faults", "count"], tablefmt="github")
+    terminalreporter.write_line("\n".join([table, *(f"not run: {why}" for why in _not_run)]))
+    chosen = any(config.getoption(option) for option in ("keyword", "markexpr", "collectonly"))
+    whole = config.args[-1:] == ["tests/faults"] and config.getoption("--whole") and not chosen
     if not whole or exitstatus != pytest.ExitCode.OK:
         return
-    counts = {kind: _counts[kind] for kind in KINDS}
     content = {"counts": counts, "not_run": _not_run, "system": f"{platform.system()} {platform.machine()}"}
     (ROOT / "bench/faults.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    page = [
-        "# Faults\n",
-        "Written by `make faults`, not by hand.\n",
-        tabulate(rows, ["faults", "count"], tablefmt="github"),
-        "",
-    ]
-    (ROOT / "bench/faults.md").write_text(
-        "\n".join([*page, *(f"Not run: {why}\n" for why in _not_run)]), encoding="utf-8"
-    )
+    page = ["# Faults", "Written by `make faults`, not by hand.", table, *(f"Not run: {why}" for why in _not_run)]
+    (ROOT / "bench/faults.md").write_text("\n\n".join(page) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A full or read-only disk under every stage: a sentence, no half file, and to mend it is all that it takes."""
+"""A full or read-only disk under every stage: a sentence, no half file, and the next run mends all."""
 
 import hashlib
 import os
@@ -90,7 +90,7 @@ def test_a_disk_that_takes_nothing_ends_with_a_sentence_and_no_half_file(
 
 @pytest.mark.whole
 def test_outputs_that_are_read_only_links_into_the_cache_are_made_anew(finished: Project, tmp_path: Path) -> None:
-    """As DVC makes them where `cache.type` is one of links; what they point to stays what it was."""
+    """DVC makes such links for some values of `cache.type`. The files in the cache keep their bytes."""
     project = finished.copy_to(tmp_path / "project")
     before = project.tracked_results()
     project.succeed("dvc", "config", "cache.type", "symlink")

@@ -22,9 +22,9 @@ QUICK = {"kill": [*GRAPH][::5], "disk": [*GRAPH][1::5]}
 
 
 def points() -> Iterator[Any]:
-    """For each stage some of the renames that put its outputs in place, before or after it; it dies, or its DVC.
+    """Draws where to kill each stage, or its DVC: before or after renames that put outputs in place.
 
-    Then a share of its largest output within which it is killed as it writes; and of `train` the epochs.
+    Then where to kill the stage as it writes: a share of its largest output. Then, for `train`, each epoch.
     """
     generator, whole = random.Random(0), pytest.mark.whole
     for stage, facts in GRAPH.items():

@@ -30,7 +30,7 @@ time.time = jumping
 """
 
 
-#: What libraries read of the shell, and of the home.
+#: Variables, and files in the home, that libraries read.
 READ = {
     "KERAS_BACKEND": "jax",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
@@ -61,7 +61,7 @@ COMMANDS = {
     "host name": ["unshare", "--uts", "sh", "-c", 'hostname other; exec "$@"', "sh"],
 }
 
-#: The variation of the path: of what DVC can hold where Python reads no UTF-8.
+#: A name for the project's folder: as odd as DVC can take it where Python reads no UTF-8.
 FOLDER = "a b $c 'quoted'"
 
 
@@ -99,7 +99,7 @@ def test_the_bytes_are_the_same_for_another_user_who_has_no_rights_here(
 
 
 def hand_over(folder: Path) -> None:
-    """Gives a project to nobody, and lets everybody through pytest's folders to it."""
+    """Gives a project to the user nobody, and lets every user reach it through pytest's folders."""
     for path in [folder, *folder.rglob("*")]:
         os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
     for path in folder.parents:
