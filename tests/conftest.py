@@ -210,6 +210,11 @@ class Project:
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
         return subprocess.run(command, cwd=self.folder, env=self.environment(env, forks=forks), check=False, **options)
 
+    def start(self, *command: str, env: Mapping[str, str] | None = None, forks: bool = True) -> "subprocess.Popen[str]":
+        """Starts a command as `run` does. What it says to standard error is in its output."""
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(command, cwd=self.folder, env=self.environment(env, forks=forks), **pipes)
+
     def succeed(self, *command: str, **options: Any) -> str:
         """Runs a command as `run` does. It has to succeed; returns its standard output."""
         done = self.run(*command, **options)
@@ -334,12 +339,6 @@ def new_project(folder: Path) -> Project:
     return project
 
 
-@pytest.fixture(scope="session")
-def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Project]:
-    """Makes new projects, each in a folder of the given name."""
-    return lambda name: new_project(tmp_path_factory.mktemp("made") / name)
-
-
 #: Makes a project of a name by a function, once for all workers.
 Once = Callable[[str, Callable[[], Project]], Project]
 
@@ -373,19 +372,20 @@ def one_ray(shared: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def finished(make_project: Callable[[str], Project], once: Once, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def finished(once: Once, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose pipeline has run and is committed.
 
     PYTEST_FINISHED may name the project of an earlier run. It gets the present `workflow/`, on which no result depends.
     """
 
     def make() -> Project:
+        folder = tmp_path_factory.mktemp("made") / "finished"
         if given := os.environ.get("PYTEST_FINISHED"):
-            project = Project(Path(given)).copy_to(tmp_path_factory.mktemp("given") / "finished")
+            project = Project(Path(given)).copy_to(folder)
             remove(project, "workflow")
             copy_part("workflow", project.folder)
         else:
-            project = make_project("finished")
+            project = new_project(folder)
             project.repro()
         project.commit("Results")
         return project
@@ -398,11 +398,11 @@ TRAINING_STAGES = ("check", "fetch", "preprocess", "train")
 
 
 @pytest.fixture(scope="session")
-def trained(make_project: Callable[[str], Project], once: Once) -> Project:
+def trained(once: Once, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project of the stages up to training, run and committed, for tests that need no later stage."""
 
     def make() -> Project:
-        project = make_project("trained")
+        project = new_project(tmp_path_factory.mktemp("made") / "trained")
         keep_stages(project, *TRAINING_STAGES)
         project.repro()
         project.commit("Results")

@@ -16,6 +16,7 @@ from conftest import (
     command_of,
     keep_stages,
     locked_stages,
+    new_project,
     outs_of,
     remove,
     without_results,
@@ -104,9 +105,9 @@ ENGINE = {
 
 @pytest.mark.whole
 def test_the_engine_at_full_speed_gives_the_same_bytes_in_another_folder_and_after_a_kill(
-    project: Project, make_project: Callable[[str], Project], killer: Callable[..., dict[str, str]]
+    project: Project, tmp_path: Path, killer: Callable[..., dict[str, str]]
 ) -> None:
-    other = make_project("a b ü 衣服 'quoted'")
+    other = new_project(tmp_path / "a b ü 衣服 'quoted'")
     for one in (project, other):
         one.set_params(ENGINE)
         keep_stages(one, *TRAINING_STAGES, "evaluate", "refine", "summarise")

@@ -1,6 +1,5 @@
 """The same work started twice at once: one start does it, the other says so, and the bytes are the right ones."""
 
-import subprocess
 from collections import Counter
 
 import pytest
@@ -14,21 +13,10 @@ REFUSALS = ("is busy", "Unable to acquire lock")
 RESUMABLE = [stage for stage in GRAPH if ": Resumable" in (ROOT / f"stages/{stage}.py").read_text(encoding="utf-8")]
 
 
-def started(project: Project, command: list[str]) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        command,
-        cwd=project.folder,
-        env=project.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
 def test_the_pipeline_started_twice_is_run_once(project: Project, counts: Counter[str]) -> None:
     before = project.tracked_results()
     without_results(project, "preprocess")
-    both = [started(project, ["dvc", "repro"]) for _ in range(2)]
+    both = [project.start("dvc", "repro") for _ in range(2)]
     said = [one.communicate()[0] for one in both]
     assert 0 in [one.returncode for one in both], said
     for one, words in zip(both, said, strict=True):
@@ -44,7 +32,7 @@ def test_the_pipeline_started_twice_is_run_once(project: Project, counts: Counte
 )
 def test_a_stage_started_twice_by_hand_is_run_once(project: Project, counts: Counter[str], stage: str) -> None:
     before = project.tracked_results()
-    both = [started(project, command_of(project, stage)) for _ in range(2)]
+    both = [project.start(*command_of(project, stage)) for _ in range(2)]
     said = [one.communicate()[0] for one in both]
     assert sorted(one.returncode for one in both) == [0, 1], said
     assert "is held by process" in "".join(said)

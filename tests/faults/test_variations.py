@@ -5,12 +5,11 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Project
+from conftest import Project, new_project
 
 #: User and group that own nothing.
 NOBODY = 65534
@@ -66,11 +65,11 @@ FOLDER = "a b $c 'quoted'"
 
 
 def test_the_bytes_are_the_same_whatever_varies_at_once(
-    finished: Project, make_project: Callable[[str], Project], tmp_path: Path, counts: Counter[str]
+    finished: Project, tmp_path: Path, counts: Counter[str]
 ) -> None:
     possible = [command for command in COMMANDS.values() if subprocess.run([*command, "true"]).returncode == 0]
     (tmp_path / "sitecustomize.py").write_text(CLOCK, encoding="utf-8")
-    project = make_project(FOLDER)
+    project = new_project(tmp_path / FOLDER)
     for path, content in SETTINGS.items():
         (tmp_path / "home" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "home" / path).write_text(content, encoding="utf-8")
@@ -83,14 +82,14 @@ def test_the_bytes_are_the_same_whatever_varies_at_once(
 
 
 def test_the_bytes_are_the_same_for_another_user_who_has_no_rights_here(
-    finished: Project, make_project: Callable[[str], Project], counts: Counter[str]
+    finished: Project, tmp_path: Path, counts: Counter[str]
 ) -> None:
     user: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
     try:
         subprocess.run([sys.executable, "-c", ""], cwd="/", check=True, **user)
     except (PermissionError, subprocess.CalledProcessError):
         pytest.skip("other users may not run this Python")
-    project = make_project("project")
+    project = new_project(tmp_path / "project")
     hand_over(project.folder)
     home = {"HOME": str(project.folder / "home"), "MPLCONFIGDIR": str(project.folder / ".mpl")}
     project.succeed("dvc", "repro", env=home, forks=False, **user)
