@@ -221,6 +221,12 @@ class Project:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    def fail(self, *command: str, status: int = 1, **options: Any) -> str:
+        """Runs a command as `run` does. It has to end with this status; returns its errors, without a traceback."""
+        done = self.run(*command, **options)
+        assert (done.returncode, "Traceback" in done.stderr) == (status, False), done.stdout + done.stderr
+        return done.stderr
+
     def environment(self, more: Mapping[str, str] | None = None, *, forks: bool = True) -> dict[str, str]:
         """Environment of the commands; with `forks`, `python` is a fork of one that has imported the libraries."""
         programs = forking_programs() if forks else real_programs()

@@ -14,7 +14,7 @@ AUDIT = ("python", "-m", "workflow.audit", "--quick", "--output", "audits/it")
 
 
 def committed(folder: Path) -> Project:
-    """A folder made a repository, with all its files committed."""
+    """Makes a folder a repository, and commits all its files."""
     made = Project(folder)
     made.succeed("git", "init", "-q")
     made.commit("All")
