@@ -1,7 +1,6 @@
-"""dvc.yaml tells the truth: about imports, parameters, paths and what is tracked where."""
+"""dvc.yaml tells the truth: about parameters, paths and what is tracked where."""
 
 import ast
-import json
 import os
 import shlex
 from importlib import import_module
@@ -11,29 +10,10 @@ import pytest
 from conftest import ROOT, Project, as_committed
 from ruamel.yaml import YAML
 
-from pipeline.code import code_of
 from pipeline.stage import Input, Output
 
 GRAPH: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")
-PARAMS: dict[str, Any] = YAML(typ="safe").load(ROOT / "params.yaml")
 STAGES: dict[str, Any] = GRAPH["stages"]
-
-#: Stages that run again if their code changed.
-CODED = [stage for stage in STAGES if stage != "check"]
-
-#: Imports the modules of each stage that it is given, each time anew, and prints the files that they load.
-LOADED = """
-import importlib, json, os, sys
-loaded = {}
-for stage, modules in json.loads(sys.argv[1]).items():
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("pipeline", "stages", "vae")]:
-        del sys.modules[name]
-    for name in ["stages.__main__", f"stages.{stage}", *modules]:
-        importlib.import_module(name)
-    files = [module.__file__ for module in list(sys.modules.values()) if getattr(module, "__file__", None)]
-    loaded[stage] = [os.path.relpath(file) for file in files if file.startswith(os.getcwd() + os.sep)]
-print("LOADED" + json.dumps(loaded))
-"""
 
 
 def names(entries: list[Any] | None) -> list[str]:
@@ -65,16 +45,6 @@ def outs(stage: str) -> list[str]:
 def test_stages_are_the_modules() -> None:
     modules = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__", "__main__"}
     assert modules == set(STAGES)
-
-
-def test_the_modules_that_a_stage_loads_are_in_its_digest() -> None:
-    packages = {"vae.architectures": PARAMS["model"]["architecture"], "vae.priors": PARAMS["model"]["prior"]}
-    chosen = [".".join(module) for module in packages.items()]
-    named = {stage: chosen if "model" in STAGES[stage]["params"] else [] for stage in CODED}
-    said = Project(ROOT).succeed("python", "-c", LOADED, json.dumps(named))
-    for stage, files in json.loads(said.rpartition("LOADED")[2]).items():
-        loaded = {path for path in files if not path.startswith((".venv", "tests"))}
-        assert loaded == code_of(stage, named[stage]).keys() - {"numeric.txt"}, stage
 
 
 @pytest.mark.parametrize("stage", STAGES)
