@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,8 @@ def project(tmp_path: Path) -> Path:
     [
         ("-j4", {"PYTHON": "/a"}, ["setup runtime /a", "dvc repro", "python -m workflow.summary"]),
         ("test ARGS=-k", {}, ["setup dev ", "python -m bench.tests test -k"]),
-        ("audit PRESET=a", LEFT, ["setup runtime ", "python -m workflow.audit HEAD --preset a"]),
+        ("audit PRESET=a", LEFT, ["setup review ", "python -m workflow.audit HEAD --preset a"]),
+        ("report", {}, ["setup review ", "python -m workflow.report workspace --output report.html"]),
         ("-j4 setup-scale lint", {}, ["setup scale ", "setup dev ", *CHECKS, ZIZMOR]),
         ("SETUP_FAILS=1", {}, ["setup runtime "]),
         ("FAILS=1", {}, ["setup runtime ", "dvc repro"]),
@@ -126,10 +128,15 @@ def pins(lock: str) -> set[Requirement]:
 
 
 def test_each_lock_has_all_of_those_before_it() -> None:
-    assert set() < pins("build") < pins("runtime") < pins("scale") < pins("dev")
+    locks = ("build", "runtime", "review", "scale", "dev")
+    pinned = [{(pin.name, str(pin.specifier)) for pin in pins(lock)} for lock in locks]
+    assert all(less < more for less, more in pairwise([set(), *pinned]))
 
 
-@pytest.mark.parametrize(("lock", "extras"), [("runtime", []), ("scale", ["scale"]), ("dev", ["scale", "dev"])])
+@pytest.mark.parametrize(
+    ("lock", "extras"),
+    [("runtime", []), ("review", ["review"]), ("scale", ["review", "scale"]), ("dev", ["review", "scale", "dev"])],
+)
 def test_lock_satisfies_pyproject(lock: str, extras: list[str]) -> None:
     assert PROJECT["requires-python"] == ">=3.11,<3.14"  # as workflow/setup.sh and its test
     locked = pins(lock)

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.whole, pytest.mark.usefixtures("one_ray")]
 
 VERSION = "1.2.3"
 
-MAKE = ("make", "-o", "setup", "-o", "setup-dev", "-o", "setup-scale")
+MAKE = ("make", "-o", "setup", "-o", "setup-review", "-o", "setup-scale", "-o", "setup-dev")
 
 #: The targets that are run, in this order, each with the variables that are typed after it.
 TYPED: Mapping[str, tuple[str, ...]] = {
@@ -43,7 +43,7 @@ TYPED: Mapping[str, tuple[str, ...]] = {
 
 #: Targets that are not run here, by the reason.
 NOT_RUN: Mapping[str, tuple[str, ...]] = {
-    "installs for minutes; tests/test_setup.py": ("setup", "setup-scale", "setup-dev"),
+    "installs for minutes; tests/test_setup.py": ("setup", "setup-review", "setup-scale", "setup-dev"),
     "as `test`, for longer": ("test-more", "test-whole", "faults"),
     "needs the internet": ("vulnerabilities", "lock"),
     "needs a wheel of PyTorch": ("lock-torch",),

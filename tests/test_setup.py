@@ -129,6 +129,9 @@ def test_installs_build_then_lock_then_compiles_and_checks(machine: Machine, she
         ("dev", "", "scale", {}, "", ""),
         ("dev", "", "runtime", {}, "", ""),
         ("scale", "", "runtime", {}, "", ""),
+        ("scale", "", "review", {}, "", ""),
+        ("review", "", "runtime", {}, "", ""),
+        ("review", "", "scale", {}, "", "scale.txt"),
         ("runtime", "", "scale", {}, "", "scale.txt"),
         ("scale", "", "dev", {}, "", "dev.txt"),
         ("runtime", "echo >>requirements/dev.txt", "runtime", {}, "", ""),
@@ -178,7 +181,10 @@ def test_two_setups_at_a_time_leave_each_other_alone(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("change", "asked", "words"),
     [
-        *(("", asked, f"sh workflow/setup.sh runtime|scale|dev, received: {asked}\n") for asked in ("", "x", "dev x")),
+        *(
+            ("", asked, f"sh workflow/setup.sh runtime|review|scale|dev, received: {asked}\n")
+            for asked in ("", "x", "dev x")
+        ),
         ("rm ../bin/git", "dev", "no git that runs, expected any version: apt-get update && apt-get install git\n"),
         ("echo exit 1 >../bin/git; echo echo 7 >../bin/id", "dev", ": sudo apt-get update && sudo apt-get install git"),
         ("rm ../bin/git ../bin/apt-get", "dev", ": install git with the package manager of this system\n"),

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes .venv hold a lock of requirements/: `sh workflow/setup.sh runtime` (what `make` needs), `scale` (that, and what
-# `make sweep` needs) or `dev` (that, and what `make test` and `make lint` need). Silent where .venv is current.
+# Makes .venv hold a lock of requirements/: `sh workflow/setup.sh runtime` is what `make` needs. `review` adds what
+# `make report` needs, `scale` what `make sweep` needs, `dev` the tests. Each has all before it. Silent if .venv is current.
 # .venv/setup.stamp, written after all worked, says what .venv holds; what differs from it is mended.
 # What venv and pip say when they fail is not said again. POSIX sh without GNU-only options: dash, and bash on macOS.
 set -eu
@@ -88,8 +88,8 @@ examine() {
     [ "$made" = "$(made_of "$held")" ] || return 0
     if [ -n "${PYTHON:-}" ] && [ "$("$PYTHON" -V 2>&1)" != "$(.venv/bin/python -V)" ]; then return 0; fi
     state=partial
-    case "$held holds $lock" in
-        "dev holds "* | "scale holds runtime") lock=$held ;;
+    case "runtime review scale dev" in
+        *"$lock"*"$held"*) lock=$held ;; # which has all of it
     esac
     if [ "$held" = "$lock" ] && [ "$installed" = "$(packages)" ]; then state=current; fi
 }
@@ -134,8 +134,8 @@ update() {
 }
 
 case "$#,${1-}" in
-    1,runtime | 1,scale | 1,dev) lock=$1 ;;
-    *) refuse "usage: sh workflow/setup.sh runtime|scale|dev, received: $*" ;;
+    1,runtime | 1,review | 1,scale | 1,dev) lock=$1 ;;
+    *) refuse "usage: sh workflow/setup.sh runtime|review|scale|dev, received: $*" ;;
 esac
 cd -P "$(dirname "$0")/.."
 root=$(pwd -P)
