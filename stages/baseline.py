@@ -20,12 +20,7 @@ def run(
 ) -> None:
     """Writes the accuracies of both classifiers on gray pixels.
 
-    Args:
-        baseline: What is tried.
-        threads: Counts of threads, which the products of matrices are split over too.
-        training_set: Folder of the training images.
-        validation_set: Folder of the validation images.
-        test_set: Folder of the test images.
+    Outputs:
         metrics: JSON, classifier -> what was chosen, and its accuracies with their errors over images.
     """
     sets = [

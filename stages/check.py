@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pkgutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.code import code_digests, code_of
@@ -27,28 +28,14 @@ PROVED = Path("state/proved")
 def run(params: Params, code: Output) -> None:
     """Refuses bad parameters, each by name, value and expectation; builds the networks to prove theirs.
 
-    Args:
-        params: All sections.
+    Outputs:
         code: JSON of the digest of each stage's code.
 
     Raises:
         StageError: If one is refused, the networks cannot be built, or TF_CONFIG names other workers.
     """
-    model = params.model
-    for key, package in (("architecture", ARCHITECTURES), ("prior", PRIORS)):
-        names = sorted(module.name for module in pkgutil.iter_modules([package.replace(".", "/")]))
-        if getattr(model, key) not in names:
-            raise StageError(
-                f"{PARAMS_FILE} is refused:\n  model.{key} = {getattr(model, key)!r}: "
-                f"it should be one of: {', '.join(names)}"
-            )
-    if model.jit_compile and params.threads.op_determinism:
-        raise StageError(
-            f"{PARAMS_FILE} is refused:\n  model.jit_compile = True with threads.op_determinism = True: TensorFlow's "
-            f"switch is for operations that XLA replaces, and Keras drops the compilation silently under it; set one "
-            f"of them to false (bytes repeat on the CPU either way)"
-        )
-    _require_networks(params)
+    if misfits := [f"  {misfit}" for misfit in _misfits(params)]:
+        raise StageError("\n".join([f"{PARAMS_FILE} is refused:", *misfits]))
     if os.environ.get("TF_CONFIG"):
         from pipeline.tf_config import named_workers
 
@@ -56,25 +43,58 @@ def run(params: Params, code: Output) -> None:
             named_workers(params.train.workers)
         except ValueError as error:
             raise StageError(str(error)) from error
-    if model.autoregressive_units and params.train.targets != "binarised":
-        raise StageError(
-            f"{PARAMS_FILE} is refused:\n  train.targets = {params.train.targets!r} with model.autoregressive_units = "
-            f"{model.autoregressive_units}: an autoregressive decoder predicts pixels from binary ones, so it should "
-            f"be 'binarised'"
+    write_json(code, code_digests(_modules("stages") - {"__main__", "check"}, params.model.model_dump()))
+
+
+def _modules(package: str) -> set[str]:
+    """Names of the modules of a package."""
+    return {module.name for module in pkgutil.iter_modules([package.replace(".", "/")])}
+
+
+def _misfits(params: Params) -> Iterator[str]:
+    """What the sections do not refuse by themselves: values that do not fit together, or name no module."""
+    model, train = params.model, params.train
+    for key, package in (("architecture", ARCHITECTURES), ("prior", PRIORS)):
+        if getattr(model, key) not in _modules(package):
+            names = ", ".join(sorted(_modules(package)))
+            yield f"model.{key} = {getattr(model, key)!r}: it should be one of: {names}"
+            return  # nothing can be built
+    try:
+        _prove_networks(params)
+    except ValueError as error:
+        yield f"model: {error}"
+    if model.jit_compile and params.threads.op_determinism:
+        yield (
+            "model.jit_compile = True with threads.op_determinism = True: TensorFlow's switch is for operations that "
+            "XLA replaces, and Keras drops the compilation silently under it; set one of them to false (bytes repeat "
+            "on the CPU either way)"
         )
-    _require_shares(params)
+    if model.jit_compile and train.workers > 1:
+        yield (
+            f"model.jit_compile = True with train.workers = {train.workers}: XLA cannot compile the exchange of "
+            f"gradients between processes; it should be false"
+        )
+    if model.autoregressive_units and train.targets != "binarised":
+        yield (
+            f"train.targets = {train.targets!r} with model.autoregressive_units = {model.autoregressive_units}: an "
+            f"autoregressive decoder predicts pixels from binary ones, so it should be 'binarised'"
+        )
+    if train.batch_size % train.workers:
+        yield (
+            f"train.batch_size = {train.batch_size} with train.workers = {train.workers}: it should be a multiple of "
+            f"the workers, which take equal shares of it"
+        )
     images = SHAPES["train_images"][0] - PUBLISHED_VALIDATION_COUNT
-    if params.train.batch_size > images:
-        raise StageError(
-            f"{PARAMS_FILE} is refused:\n  train.batch_size = {params.train.batch_size}: "
-            f"it should be at most {images}, the training images"
-        )
-    stages = sorted({module.name for module in pkgutil.iter_modules(["stages"])} - {"__main__", "check"})
-    write_json(code, code_digests(stages, model.model_dump()))
+    if train.batch_size > images:
+        yield f"train.batch_size = {train.batch_size}: it should be at most {images}, the training images"
 
 
-def _require_networks(params: Params) -> None:
-    """Refuses networks that cannot be built. TensorFlow is imported only if these, of this code, were never built."""
+def _prove_networks(params: Params) -> None:
+    """Builds the networks. TensorFlow is imported only if these, of this code, were never built.
+
+    Raises:
+        ValueError: If they cannot be built.
+    """
     causes = [params.model.networks, code_of("check", params.named_modules)]
     proof = hashlib.sha256(json.dumps(causes, sort_keys=True).encode()).hexdigest()
     if PROVED.is_file() and PROVED.read_text(encoding="utf-8") == proof:
@@ -82,25 +102,6 @@ def _require_networks(params: Params) -> None:
     with no_home():
         from vae.model import build_vae
 
-    try:
-        build_vae(**params.model.networks)
-    except ValueError as error:
-        raise StageError(f"{PARAMS_FILE} is refused:\n  model: {error}") from error
-    PROVED.parent.mkdir(exist_ok=True)
+    build_vae(**params.model.networks)
     with atomic(PROVED) as partial:
         partial.write_text(proof, encoding="utf-8")
-
-
-def _require_shares(params: Params) -> None:
-    """Refuses workers that cannot share a batch, or the step that XLA compiles as one, without them."""
-    workers = params.train.workers
-    if params.train.batch_size % workers:
-        raise StageError(
-            f"{PARAMS_FILE} is refused:\n  train.batch_size = {params.train.batch_size} with train.workers = "
-            f"{workers}: it should be a multiple of the workers, which take equal shares of it"
-        )
-    if workers > 1 and params.model.jit_compile:
-        raise StageError(
-            f"{PARAMS_FILE} is refused:\n  model.jit_compile = True with train.workers = {workers}: XLA cannot compile "
-            f"the exchange of gradients between processes; it should be false"
-        )

@@ -34,12 +34,8 @@ def run(
 ) -> None:
     """Fills in the template.
 
-    Args:
-        preprocess: The split.
-        model: The networks.
-        train: The recipe.
+    Inputs:
         template: Of the card, for Jinja.
-        weights: Folder of the weights.
         data: JSON of what the data are.
         training: JSON of what training ended with.
         processor: JSON of the processor class.
@@ -48,6 +44,8 @@ def run(
         outliers: JSON of the AUROC by kind of outlier.
         samples: JSON of density and coverage.
         export: JSON of the exported networks.
+
+    Outputs:
         card: Markdown.
     """
     files = {

@@ -38,13 +38,7 @@ def run(
     The encoder sees the targets: the gray image for gray targets, the binary one for binary targets. Only binary
     targets have a likelihood, and pixels whose probability can be held against a frequency.
 
-    Args:
-        model: The networks.
-        evaluate: How the bound and the likelihood are estimated.
-        threads: TensorFlow's thread counts.
-        validation_set: Folder of the validation images.
-        test_set: Folder of the test images.
-        weights: Folder of the model's weights.
+    Outputs:
         validation: Folder of arrays: index (count,) int64 and label (count,) uint8; for gray and for binarised
             targets, `_reconstruction_nats` and `_kl_nats` (count,) float32, their errors over draws and that of the
             ELBO `_LOSS_mc_nats`, and of each latent the variance of the posterior means and the KL,
@@ -54,7 +48,6 @@ def run(
             (count,) float32, with the number of draws binarised_nll_samples () int64; and the reliability of predicted
             pixels, calibration_pixels, _predicted, _observed and _gap_se (bins,).
         test: The same for the test images.
-        state: Likelihoods of the images that are done.
 
     Raises:
         StageError: If another process does the same work.

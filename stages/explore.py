@@ -31,12 +31,7 @@ def run(
 ) -> None:
     """Decodes a grid over the plane of the two leading directions of the aggregate posterior, and places images in it.
 
-    Args:
-        model: The networks.
-        explore: How many images and points.
-        threads: TensorFlow's thread counts.
-        validation_set: Folder of the validation images.
-        weights: Folder of the model's weights.
+    Outputs:
         folder: `grid.png`, the decoded points, row by row from the top left; `images.png`, the images, forty in a row,
             which follow from the data alone, so that git keeps them once; and `latents.json`: the plane, and of
             each image its number in the split, class, place in the plane and posterior mean.

@@ -39,14 +39,11 @@ def run(
 ) -> None:
     """Writes encoder, decoder and learned prior, and how far their numbers are from Keras'.
 
-    Args:
-        model: The networks.
-        export: What is compared.
-        threads: TensorFlow's thread counts.
+    Inputs:
         packages: The lock of the packages, which converter and runtime come from: a new one exports anew, and
             does not train anew, as one in numeric.txt would.
-        validation_set: Folder of the validation images.
-        weights: Folder of the model's weights.
+
+    Outputs:
         networks: Folder of NAME.onnx and their sha256.
         metrics: JSON: for each output of a network the largest absolute difference from Keras', sizes and sha256 of the
             files, opset and versions.

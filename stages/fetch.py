@@ -15,7 +15,7 @@ from vae.fashion_mnist import SHA256
 def run(raw: Output, metrics: Output) -> None:
     """Fetches the data set from the first source that serves, and proves it.
 
-    Args:
+    Outputs:
         raw: Folder of train_images (60000, 28, 28), train_labels (60000,), test_images (10000, 28, 28) and
             test_labels (10000,), all uint8.
         metrics: JSON of counts, class balance, pixel mean and deviation, and the sha256 of each array.

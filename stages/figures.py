@@ -42,30 +42,27 @@ def run(
 ) -> None:
     """Draws every figure as a PNG with the same bytes each time.
 
-    Args:
-        model: The networks.
-        train: The recipe, for titles.
-        figures: What to draw from.
-        threads: TensorFlow's thread counts.
+    Inputs:
         history: CSV of the losses per epoch.
         training: JSON of what training ended with.
         per_class: CSV of the losses per class.
-        test_set: Folder of the test images.
         evaluation: Folder of what evaluation found of the test images.
-        weights: Folder of the model's weights.
-        folder: Of the figures.
     """
     matplotlib.rcdefaults()  # a user's own settings would give other bytes
     found = load_arrays(evaluation)
     vae = load_vae(model, threads, weights)
     evaluator = Evaluator(vae, _BATCH)
     floors = json.loads(training.read_text(encoding="utf-8"))["entropy_floor_nats"]
-    images = load_arrays(test_set)["images"]
+    pixels = np.round(load_arrays(test_set)["images"] * 255).astype(np.uint8)
+    gray_loss = found["gray_reconstruction_nats"] + found["gray_kl_nats"]
+    losses = np.genfromtxt(history, delimiter=",", names=True, ndmin=1)
     drawn = {
-        "learning_curves": plots.learning_curves(_columns(history), floors, train.targets),
-        "reconstructions": _reconstructions(images, found),
+        "learning_curves": plots.learning_curves(
+            {name: losses[name] for name in losses.dtype.names or ()}, floors, train.targets
+        ),
+        "reconstructions": plots.reconstructions(pixels, found["gray_reconstruction"], found["label"], gray_loss),
         "loss_per_class": plots.loss_per_class(_test_rows(per_class)),
-        "loss_histogram": _loss_histogram(images, found),
+        "loss_histogram": plots.loss_histogram(found["binarised_nll_nats"], pixels, found["label"]),
         "kl_per_latent": plots.kl_per_latent(
             found["binarised_latent_kl_nats"],
             found["binarised_latent_kl_nats_se"],
@@ -78,19 +75,6 @@ def run(
         partial.mkdir()
         for name, figure in drawn.items():
             figure.savefig(partial / f"{name}.png", metadata={"Software": None})
-
-
-def _reconstructions(images: NDArray[np.float32], found: dict[str, NDArray[Any]]) -> Figure:
-    loss = found["gray_reconstruction_nats"] + found["gray_kl_nats"]
-    return plots.reconstructions(_as_bytes(images), found["gray_reconstruction"], found["label"], loss)
-
-
-def _loss_histogram(images: NDArray[np.float32], found: dict[str, NDArray[Any]]) -> Figure:
-    return plots.loss_histogram(found["binarised_nll_nats"], _as_bytes(images), found["label"])
-
-
-def _as_bytes(images: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return np.round(images * 255).astype(np.uint8)
 
 
 def _latent_figures(
@@ -119,11 +103,6 @@ def _active_by_kl(mean: NDArray[np.float32], kl: NDArray[np.float64]) -> NDArray
     """Active latents by falling KL, at most as many as a page shows."""
     falling = np.argsort(-kl, kind="stable")
     return falling[latent_space.active_latents(mean)[falling]][:_TRAVERSAL_ROWS]
-
-
-def _columns(path: Path) -> dict[str, NDArray[np.float64]]:
-    table = np.genfromtxt(path, delimiter=",", names=True, ndmin=1)
-    return {name: table[name] for name in table.dtype.names or ()}
 
 
 def _test_rows(path: Path) -> dict[str, dict[str, float]]:

@@ -30,13 +30,7 @@ def run(
     The first images are the garments, and the next ones are what outliers are made of, each of its own, so that all
     are independent. All are scored by binary draws of their gray values.
 
-    Args:
-        model: The networks.
-        outliers: How many, and how they are scored.
-        threads: TensorFlow's thread counts.
-        validation_set: Folder of the validation images.
-        test_set: Folder of the test images.
-        weights: Folder of the model's weights.
+    Outputs:
         metrics: JSON, split -> kind of outliers -> area under the ROC curve of each score with its error. A higher
             score, of the negative ELBO or of the NLL, is to mean an outlier.
     """

@@ -15,9 +15,7 @@ from vae.splits import Split, published_split, stratified_split
 def run(preprocess: Preprocess, raw: Input, train: Output, validation: Output, test: Output) -> None:
     """Writes the three splits.
 
-    Args:
-        preprocess: Which split.
-        raw: Folder of the upstream arrays.
+    Outputs:
         train: Folder of images (count, 28, 28) float32 in [0, 1], labels (count,) uint8, and index (count,)
             int64, the place in the upstream training images.
         validation: The same, and binarised (count, 28, 28) uint8, drawn once.

@@ -27,13 +27,7 @@ def run(
 ) -> None:
     """Writes the bound by the encoder's q(z|x) and by the refined one, on the same draws of noise, and the likelihood.
 
-    Args:
-        model: The networks.
-        refine: Which images, and how.
-        threads: TensorFlow's thread counts.
-        validation_set: Folder of the validation images.
-        test_set: Folder of the test images.
-        weights: Folder of the model's weights.
+    Outputs:
         validation: Folder of arrays, (images,) float32: elbo_nats and refined_elbo_nats of the first binarised images,
             their errors over draws elbo_mc_nats and refined_elbo_mc_nats, and that of their difference,
             amortisation_mc_nats; and refined_nll_nats, importance-weighted by draws of the refined q(z|x), with its

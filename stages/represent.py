@@ -27,14 +27,7 @@ def run(
 ) -> None:
     """Writes the accuracies of both classifiers on the posterior means of gray images.
 
-    Args:
-        model: The networks.
-        represent: What is tried.
-        threads: Counts of threads, TensorFlow's and of other products of matrices.
-        training_set: Folder of the training images.
-        validation_set: Folder of the validation images.
-        test_set: Folder of the test images.
-        weights: Folder of the model's weights.
+    Outputs:
         metrics: JSON, classifier -> what was chosen, and its accuracies with their errors over images.
     """
     vae = load_vae(model, threads, weights)

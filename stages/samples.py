@@ -31,16 +31,9 @@ def run(
     """Writes density and coverage of the model's samples and, for reference, of real images that are no part of them.
 
     Binary images throughout, as they are what the model draws: its samples, the published draws of validation and test
-    images, and a draw of the training images.
+    images, and a draw of the training images. The space in which they are compared is fitted to other training images.
 
-    Args:
-        model: The networks.
-        samples: How many, and the space that they are compared in.
-        threads: Counts of threads, TensorFlow's and of other products of matrices.
-        training_set: Folder of the training images. The space is fitted to those that are no reference.
-        validation_set: Folder of the validation images.
-        test_set: Folder of the test images.
-        weights: Folder of the model's weights.
+    Outputs:
         metrics: JSON, split -> `model`, samples of the model, or `reference`, training images for the validation
             split and validation images for the test split -> density and coverage with their errors.
     """

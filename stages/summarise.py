@@ -39,11 +39,7 @@ def run(
 ) -> None:
     """Summarises what `evaluate` and `refine` found.
 
-    Args:
-        validation: Folder of the validation images' values.
-        test: Folder of the test images' values.
-        validation_refined: Folder of the bounds by refined posteriors of some validation images.
-        test_refined: The same for test images.
+    Outputs:
         metrics: JSON, split -> targets -> loss in nats per image, each with its standard errors over images (`_se`)
             and over draws (`_mc`), and the count of active units; the NLL also in bits per dimension; split ->
             calibration_error, the expected one of predicted pixels; and split -> gap, that from ELBO to NLL in two

@@ -43,17 +43,11 @@ def run(
 ) -> None:
     """Trains and writes the weights.
 
-    Args:
-        model: The networks.
-        train: The recipe.
-        threads: TensorFlow's thread counts.
-        training_set: Folder of the training images.
-        validation_set: Folder of the validation images, gray and binarised.
+    Outputs:
         weights: Folder of encoder.weights.h5 and decoder.weights.h5.
         history: CSV of the columns of `vae.training`, a row for each validation.
         metrics: JSON of what training ended with.
         processor: JSON of the processor class that the bytes depend on.
-        state: Unfinished work.
 
     Raises:
         FloatingPointError: If a term of the loss is not finite, in training or on validation.
