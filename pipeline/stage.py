@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -85,31 +85,39 @@ def _run(stage: str, run: Callable[..., None], argv: list[str], early: Mapping[s
     """Runs `run`; `early` has the digests of its code from before it was imported."""
     started = time.monotonic()
     hints = get_type_hints(run, include_extras=True)
-    hints.pop("return", None)
-    paths = _parse(hints, argv)
+    inputs, outputs, resumables = (
+        [name for name, hint in hints.items() if hint == kind] for kind in (Input, Output, Resumable)
+    )
+    kinds = {name: hint for name, hint in hints.items() if inspect.isclass(hint) and issubclass(hint, Section)}
+    takes_whole = any(issubclass(kind, Whole) for kind in kinds.values())  # as `check` does
+    paths = _parse([*inputs, *outputs], argv)
     verify_numeric(NUMERIC_FILE)
-    sections = _load_sections(hints)
-    inputs = [paths[name] for name, kind in hints.items() if kind == Input]
+    sections = _load_sections(kinds)
+    recorded = sections if takes_whole else {"kernels": load_section(Kernels, "kernels"), **sections}
     provenance = Provenance.take(
         stage=stage,
         named=[name for section in sections.values() for name in section.named_modules],
-        params={name: section.model_dump(mode="json") for name, section in {**_kernels(hints), **sections}.items()},
-        inputs=inputs,
+        params={name: section.model_dump(mode="json") for name, section in recorded.items()},
+        inputs=[paths[name] for name in inputs],
     )
     edited = [name for name, digest in early.items() if provenance.code[name] != digest]
     if edited:
         raise StageError(f"{', '.join(edited)} changed while stage {stage} was imported: run `dvc repro` again")
-    if not _takes_whole(hints):  # as `check` does, which writes the digests
+    if not takes_whole:  # else it writes the digests
         _require_listed(stage, digest_of_code(provenance.code))
-    arguments: dict[str, Any] = {name: paths[name] for name, kind in hints.items() if kind in (Input, Output)}
     key = sha256(f"{provenance.digest} {instruction_set()}".encode()).hexdigest()  # other kernels end with other bytes
-    states = {name: State(STATE, stage, key) for name, kind in hints.items() if kind == Resumable}
-    run(**sections, **arguments, **states)
+    states = {name: State(STATE, stage, key) for name in resumables}
+    run(**sections, **paths, **states)
     provenance.verify()
-    _verify_params(stage, hints, sections)
-    outputs = [paths[name] for name, kind in hints.items() if kind == Output]
+    for name, section in _load_sections(kinds).items():
+        if section != sections[name]:
+            raise StageError(
+                f"section {name} of the parameters changed while stage {stage} ran (before {sections[name]}, "
+                f"now {section}); its results belong to neither version: run `dvc repro` again"
+            )
     ran_on = {"instruction_set": instruction_set(), "caches": caches()}
-    write_json(PROVENANCE / f"{stage}.json", [{**provenance.as_dict(), **ran_on, "outputs": hash_paths(outputs)}])
+    made = hash_paths(paths[name] for name in outputs)
+    write_json(PROVENANCE / f"{stage}.json", [{**provenance.as_dict(), **ran_on, "outputs": made}])
     for state in states.values():
         state.discard()
     write_json(RUNS / f"{stage}.json", _run_record(stage, provenance, time.monotonic() - started))
@@ -129,37 +137,18 @@ def _require_listed(stage: str, digest: str) -> None:
         )
 
 
-def _parse(hints: Mapping[str, Any], argv: list[str]) -> dict[str, Path]:
+def _parse(names: Iterable[str], argv: list[str]) -> dict[str, Path]:
     """Paths by name."""
     parser = argparse.ArgumentParser(prog="python -m stages NAME", allow_abbrev=False)
-    for name in [name for name, kind in hints.items() if kind in (Input, Output)]:
+    for name in names:
         parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True, metavar="PATH")
     return vars(parser.parse_args(argv))
 
 
-def _load_sections(hints: Mapping[str, Any]) -> dict[str, Section]:
-    kinds = {name: kind for name, kind in hints.items() if inspect.isclass(kind) and issubclass(kind, Section)}
+def _load_sections(kinds: Mapping[str, type[Section]]) -> dict[str, Section]:
     return {
         name: load_whole(kind) if issubclass(kind, Whole) else load_section(kind, name) for name, kind in kinds.items()
     }
-
-
-def _kernels(hints: Mapping[str, Any]) -> dict[str, Section]:
-    """The section that every stage takes, unless it takes the whole."""
-    return {} if _takes_whole(hints) else {"kernels": load_section(Kernels, "kernels")}
-
-
-def _takes_whole(hints: Mapping[str, Any]) -> bool:
-    return any(inspect.isclass(kind) and issubclass(kind, Whole) for kind in hints.values())
-
-
-def _verify_params(stage: str, hints: Mapping[str, Any], before: Mapping[str, Section]) -> None:
-    for name, section in _load_sections(hints).items():
-        if section != before[name]:
-            raise StageError(
-                f"section {name} of the parameters changed while stage {stage} ran (before {before[name]}, "
-                f"now {section}); its results belong to neither version: run `dvc repro` again"
-            )
 
 
 def _run_record(stage: str, provenance: Provenance, seconds: float) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """The section `evaluate`."""
 
-from typing import Annotated
-
 from pydantic import Field
 
 from pipeline.params.section import Count, Section, Seed
@@ -11,6 +9,6 @@ class Evaluate(Section):
     """How the evidence lower bound and the likelihood are estimated."""
 
     seed: Seed  # of the latent noise
-    latent_samples: Annotated[int, Field(ge=2)]  # draws of q(z|x) per image, for the bound and its error
-    importance_samples: Annotated[int, Field(ge=2)]  # draws of q(z|x) per image, for the likelihood and its error
+    latent_samples: int = Field(ge=2)  # draws of q(z|x) per image, for the bound and its error
+    importance_samples: int = Field(ge=2)  # draws of q(z|x) per image, for the likelihood and its error
     batch_size: Count  # images per call; changes speed only

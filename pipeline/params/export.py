@@ -1,7 +1,5 @@
 """The section `export`."""
 
-from typing import Annotated
-
 from pydantic import Field
 
 from pipeline.params.section import Section, Seed
@@ -11,4 +9,4 @@ class Export(Section):
     """How the exported networks are held against Keras'."""
 
     seed: Seed  # of the prior's noise
-    images: Annotated[int, Field(ge=1, le=10_000)]  # the first ones of the validation split
+    images: int = Field(ge=1, le=10_000)  # the first ones of the validation split

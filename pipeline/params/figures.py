@@ -1,7 +1,5 @@
 """The section `figures`."""
 
-from typing import Annotated
-
 from pydantic import Field
 
 from pipeline.params.section import Section, Seed
@@ -11,5 +9,5 @@ class Figures(Section):
     """What the figures draw from."""
 
     seed: Seed  # of the prior samples
-    grid_side: Annotated[int, Field(ge=2, le=60)]  # images along a side of the latent plane
-    prior_samples: Annotated[int, Field(ge=1, le=1000)]
+    grid_side: int = Field(ge=2, le=60)  # images along a side of the latent plane
+    prior_samples: int = Field(ge=1, le=1000)

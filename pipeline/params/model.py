@@ -17,9 +17,9 @@ class Model(Section):
     """The networks: a module of `vae/architectures`, one of `vae/priors`, and what they are built with."""
 
     architecture: Name
-    latent_dim: Annotated[int, Field(ge=1, le=1024)]
+    latent_dim: int = Field(ge=1, le=1024)
     widths: Annotated[Widths, Field(min_length=1)]
-    autoregressive_units: Annotated[int, Field(ge=0, le=8192)]  # of a patch's layer that sees earlier pixels; 0: none
+    autoregressive_units: int = Field(ge=0, le=8192)  # of a patch's layer that sees earlier pixels; 0: none
     prior: Name
     prior_widths: Widths
     jit_compile: bool  # of training and refining steps and of likelihood draws, by XLA

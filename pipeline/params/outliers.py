@@ -1,7 +1,5 @@
 """The section `outliers`."""
 
-from typing import Annotated
-
 from pydantic import Field
 
 from pipeline.params.section import Count, Section, Seed
@@ -11,6 +9,6 @@ class Outliers(Section):
     """Images that are no garments, or not as the data have them, and how they are scored."""
 
     seed: Seed  # of the images, their binary draws and the latent noise
-    images: Annotated[int, Field(ge=2, le=3_000)]  # of each kind, and as many garments
+    images: int = Field(ge=2, le=3_000)  # of each kind, and as many garments
     latent_samples: Count  # draws of q(z|x) per image, for the bound
     importance_samples: Count  # draws of q(z|x) per image, for the importance-weighted score

@@ -1,7 +1,5 @@
 """The section `refine`."""
 
-from typing import Annotated
-
 from pydantic import Field
 
 from pipeline.params.section import Section, Seed
@@ -11,9 +9,9 @@ class Refine(Section):
     """How q(z|x) is refined image by image, to tell what the encoder loses from what a Gaussian loses."""
 
     seed: Seed  # of the latent noise
-    images: Annotated[int, Field(ge=2, le=500)]  # of each split, its first ones, all in memory at once
-    steps: Annotated[int, Field(ge=1, le=100_000)]
-    learning_rate: Annotated[float, Field(gt=0, le=1)]
-    latent_samples: Annotated[int, Field(ge=1, le=4)]  # draws of q(z|x) per image and step
-    bound_samples: Annotated[int, Field(ge=2)]  # draws of q(z|x) per image, for the bounds before and after
-    importance_samples: Annotated[int, Field(ge=2)]  # draws of the refined q(z|x) per image, for the likelihood
+    images: int = Field(ge=2, le=500)  # of each split, its first ones, all in memory at once
+    steps: int = Field(ge=1, le=100_000)
+    learning_rate: float = Field(gt=0, le=1)
+    latent_samples: int = Field(ge=1, le=4)  # draws of q(z|x) per image and step
+    bound_samples: int = Field(ge=2)  # draws of q(z|x) per image, for the bounds before and after
+    importance_samples: int = Field(ge=2)  # draws of the refined q(z|x) per image, for the likelihood

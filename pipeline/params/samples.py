@@ -1,7 +1,5 @@
 """The section `samples`."""
 
-from typing import Annotated
-
 from pydantic import Field
 
 from pipeline.params.section import Section, Seed
@@ -11,6 +9,6 @@ class Samples(Section):
     """Samples of the model and how far they are from the data."""
 
     seed: Seed
-    images: Annotated[int, Field(ge=100, le=10_000)]  # samples, and as many images of each split
-    components: Annotated[int, Field(ge=1, le=784)]  # of the principal component analysis
-    neighbours: Annotated[int, Field(ge=1, le=9)]  # k that makes the radius of an image, also in a tenth of the images
+    images: int = Field(ge=100, le=10_000)  # samples, and as many images of each split
+    components: int = Field(ge=1, le=784)  # of the principal component analysis
+    neighbours: int = Field(ge=1, le=9)  # k that makes the radius of an image, also in a tenth of the images

@@ -94,20 +94,12 @@ def _sentence(kind: type[Section], details: ErrorDetails, prefix: tuple[str, ...
     if details["type"] == "missing":
         return f"{key} is missing; expected a value"
     if details["type"] == "extra_forbidden":
-        return f"{key} = {details['input']!r} is unknown; expected one of: {', '.join(_siblings(kind, details))}"
+        return f"{key} = {details['input']!r} is unknown; expected one of: {', '.join(_known(kind, details))}"
     return f"{key} = {details['input']!r}: {details['msg'].replace('Input should', 'it should', 1)}"
 
 
-def _siblings(kind: type[Section], details: ErrorDetails) -> list[str]:
+def _known(kind: Any, details: ErrorDetails) -> list[str]:
     """Keys that are known where an unknown one stands."""
     for part in details["loc"][:-1]:
-        kind = _kind(kind, str(part))
+        kind = kind.model_fields[part].annotation
     return list(kind.model_fields)
-
-
-def _kind(kind: type[Section], name: str) -> type[Section]:
-    """The class of a section by its name."""
-    annotation: Any = kind.model_fields[name].annotation
-    assert issubclass(annotation, Section)
-    kind_of: type[Section] = annotation
-    return kind_of
