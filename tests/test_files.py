@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipeline.errors import StageError
-from pipeline.files import atomic, load_arrays, prove, save_arrays, significant, write_json, write_metrics
+from pipeline.files import atomic, load_arrays, save_arrays, significant, write_json, write_metrics
 
 Writer = Callable[[Path, str], None]
 
@@ -37,12 +37,6 @@ def write_folder(path: Path, text: str) -> None:
     (path / "inner").mkdir(parents=True)
     (path / "one.txt").write_text(text, encoding="utf-8")
     (path / "inner" / "two.txt").write_text(text + text, encoding="utf-8")
-
-
-def write_and_fail(path: Path, write: Writer, failure: type[BaseException]) -> None:
-    with atomic(path) as partial:
-        write(partial, "new")
-        raise failure
 
 
 def content(path: Path) -> dict[str, str]:
@@ -103,45 +97,42 @@ def test_what_cannot_take_the_place_of_the_old_content_is_an_error(
     assert content(tmp_path) == before
 
 
-@both
-@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
-def test_failed_block_leaves_what_was_there_and_nothing_else(
-    tmp_path: Path, write: Writer, failure: type[BaseException]
-) -> None:
-    with pytest.raises(failure):
-        write_and_fail(tmp_path / "result", write, failure)
-    assert os.listdir(tmp_path) == []
-    write(tmp_path / "result", "old")
-    before = content(tmp_path)
-    with pytest.raises(failure):
-        write_and_fail(tmp_path / "result", write, failure)
-    assert content(tmp_path) == before
-
-
 @pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), KeyboardInterrupt()])
 @pytest.mark.parametrize(
-    ("write", "call", "number"),
+    ("write_old", "write", "owner", "call", "number"),
     [
-        (write_file, "fsync", 1),
-        (write_folder, "fsync", 2),
-        (write_file, "replace", 1),
-        (write_folder, "replace", 1),
-        (write_folder, "replace", 2),
+        (None, write_file, Path, "write_text", 1),
+        (None, write_folder, Path, "write_text", 2),
+        (write_file, write_file, Path, "write_text", 1),
+        (write_folder, write_folder, Path, "write_text", 2),
+        (write_file, write_file, os, "fsync", 1),
+        (write_folder, write_folder, os, "fsync", 2),
+        (write_file, write_file, os, "replace", 1),
+        (write_folder, write_folder, os, "replace", 1),
+        (write_folder, write_folder, os, "replace", 2),
     ],
 )
-def test_failure_at_the_end_keeps_the_old_content(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Writer, call: str, number: int, failure: BaseException
+def test_failure_keeps_the_old_content_and_leaves_nothing_else(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    write_old: Writer | None,
+    write: Writer,
+    owner: Any,
+    call: str,
+    number: int,
+    failure: BaseException,
 ) -> None:
-    write(tmp_path / "result", "old")
+    if write_old:
+        write_old(tmp_path / "result", "old")
     before = content(tmp_path)
-    real, calls = getattr(os, call), itertools.count(1)
+    real, calls = getattr(owner, call), itertools.count(1)
 
-    def failing(*arguments: Any) -> None:
+    def failing(*arguments: Any, **options: Any) -> None:
         if next(calls) == number:
             raise failure
-        real(*arguments)
+        real(*arguments, **options)
 
-    monkeypatch.setattr(os, call, failing)
+    monkeypatch.setattr(owner, call, failing)
     with pytest.raises(type(failure)), atomic(tmp_path / "result") as partial:
         write(partial, "new")
     assert content(tmp_path) == before
@@ -250,14 +241,6 @@ def test_json_keeps_every_bit_of_a_number(tmp_path_factory: pytest.TempPathFacto
     assert json.loads(path.read_text(encoding="utf-8")) == [{"x": number}]
 
 
-@pytest.mark.parametrize("wrong", [{"x": math.nan}, {"x": object()}])
-def test_json_that_cannot_be_written_keeps_the_old_content(tmp_path: Path, wrong: Any) -> None:
-    write_file(tmp_path / "m.json", "old")
-    with pytest.raises((ValueError, TypeError)):
-        write_json(tmp_path / "m.json", wrong)
-    assert content(tmp_path) == {"m.json": "old"}
-
-
 @settings(max_examples=200, deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_metrics_keep_six_significant_digits(tmp_path_factory: pytest.TempPathFactory, number: float) -> None:
@@ -280,6 +263,9 @@ def test_metric_that_is_not_finite_is_refused_by_its_key(
     write_file(path, "old")
     with pytest.raises(StageError, match=rf"metrics\.json.*kl is {number}, expected a finite number"):
         write_metrics(path, nest(number))
+    for wrong in (float(number), object()):
+        with pytest.raises((ValueError, TypeError)):
+            write_json(path, nest(wrong))
     assert content(tmp_path) == {"metrics.json": "old"}
 
 
@@ -341,49 +327,52 @@ def test_array_of_objects_is_not_saved(folder: Path) -> None:
     assert os.listdir(folder.parent) == [folder.name]
 
 
-@pytest.mark.parametrize("position", [0, 60, -1])
-def test_tampered_byte_is_refused_by_file_and_both_hashes(folder: Path, position: int) -> None:
+def flip(folder: Path, position: int) -> str:
     file = folder / "labels.npy"
-    before = sha256(file)
-    tampered = bytearray(file.read_bytes())
-    tampered[position] ^= 1
-    file.write_bytes(tampered)
-    with pytest.raises(StageError, match=f"{file} has sha256 {sha256(file)}, expected {before}: .*dvc repro"):
-        load_arrays(folder)
+    before, changed = sha256(file), bytearray(file.read_bytes())
+    changed[position] ^= 1
+    file.write_bytes(changed)
+    return f"{file} has sha256 {sha256(file)}, expected {before}: .*dvc repro"
 
 
-@pytest.mark.parametrize("digit", [0, 31, 63])
-def test_hash_that_differs_in_one_digit_is_refused(folder: Path, digit: int) -> None:
+def state_another(folder: Path, digit: int) -> str:
     manifest = json.loads((folder / "sha256.json").read_text(encoding="utf-8"))
-    digits = list(manifest["labels.npy"])
-    digits[digit] = "1" if digits[digit] == "0" else "0"
-    (folder / "sha256.json").write_text(json.dumps({**manifest, "labels.npy": "".join(digits)}), encoding="utf-8")
-    with pytest.raises(
-        StageError, match=rf"labels\.npy has sha256 {manifest['labels.npy']}, expected {''.join(digits)}"
-    ):
-        load_arrays(folder)
+    true = manifest["labels.npy"]
+    other = true[:digit] + ("1" if true[digit] == "0" else "0") + true[digit + 1 :]
+    (folder / "sha256.json").write_text(json.dumps({**manifest, "labels.npy": other}), encoding="utf-8")
+    return rf"labels\.npy has sha256 {true}, expected {other}"
 
 
-@pytest.mark.parametrize("name", ["arrays", "arrays/labels.npy", "arrays/sha256.json"])
-def test_what_is_missing_is_refused_by_name(folder: Path, name: str) -> None:
-    lost = folder.parent / name
-    lost.rename(folder.parent / "elsewhere")
-    with pytest.raises(StageError, match=rf"{lost}.* is missing.*dvc repro"):
-        load_arrays(folder)
+def damage_manifest(folder: Path, text: str) -> str:
+    (folder / "sha256.json").write_text(text, encoding="utf-8")
+    return str(folder)
 
 
-@pytest.mark.parametrize("manifest", ["", '{"labels.npy": ', "[]", '{"labels.npy": 3}', "\x00"])
-def test_damaged_manifest_is_refused_by_name(folder: Path, manifest: str) -> None:
-    (folder / "sha256.json").write_text(manifest, encoding="utf-8")
-    with pytest.raises(StageError, match=str(folder)):
-        prove(folder)
+def lose(folder: Path, name: str) -> str:
+    (folder.parent / name).rename(folder.parent / "elsewhere")
+    return rf"{folder.parent / name}.* is missing.*dvc repro"
 
 
-@pytest.mark.parametrize("name", ["added.npy", "inner/labels.npy"])
-def test_array_that_the_manifest_does_not_prove_is_refused(folder: Path, name: str) -> None:
+def add(folder: Path, name: str) -> str:
     (folder / name).parent.mkdir(exist_ok=True)
     np.save(folder / name, np.arange(9))
-    with pytest.raises(StageError, match=f"{name} is not in .*: no stage wrote it; remove it"):
+    return f"{name} is not in .*: no stage wrote it; remove it"
+
+
+SPOILS: dict[Callable[[Path, Any], str], list[Any]] = {
+    flip: [0, 60, -1],
+    state_another: [0, 31, 63],
+    damage_manifest: ["", '{"labels.npy": ', "[]", '{"labels.npy": 3}', "\x00"],
+    lose: ["arrays", "arrays/labels.npy", "arrays/sha256.json"],
+    add: ["added.npy", "inner/labels.npy"],
+}
+
+
+@pytest.mark.parametrize(("spoil", "what"), [(spoil, what) for spoil in SPOILS for what in SPOILS[spoil]])
+def test_folder_that_its_manifest_does_not_prove_is_refused_by_name(
+    folder: Path, spoil: Callable[[Path, Any], str], what: Any
+) -> None:
+    with pytest.raises(StageError, match=spoil(folder, what)):
         load_arrays(folder)
 
 
