@@ -24,7 +24,7 @@ class Provenance:
     stage: str
     named: tuple[str, ...]  # modules that the parameters name
     code: Mapping[str, str]  # file -> sha256, as pipeline.code.code_of gives it
-    params: Mapping[str, Any]  # section -> key -> value
+    params: Mapping[str, Any]  # section -> key -> plain value
     inputs: Mapping[str, str]  # path -> sha256
     input_paths: tuple[Path, ...]  # the files and folders that `inputs` was read from
 
@@ -32,24 +32,11 @@ class Provenance:
     def take(cls, stage: str, named: Iterable[str], params: Mapping[str, Any], inputs: Iterable[Path]) -> "Provenance":
         """Reads and hashes everything now.
 
-        Args:
-            stage: Name of the stage.
-            named: Modules that its parameters name.
-            params: Plain values, JSON-able.
-            inputs: Files and folders the stage reads.
-
         Raises:
             StageError: If an input is missing.
         """
-        input_paths, modules = tuple(inputs), tuple(named)
-        return cls(
-            stage=stage,
-            named=modules,
-            code=code_of(stage, modules),
-            params=params,
-            inputs=hash_paths(input_paths),
-            input_paths=input_paths,
-        )
+        paths, modules = tuple(inputs), tuple(named)
+        return cls(stage, modules, code_of(stage, modules), params, hash_paths(paths), paths)
 
     @property
     def digest(self) -> str:

@@ -1,7 +1,5 @@
 """What a stage's code is: its modules by an independent finder, and what changes its digest."""
 
-import hashlib
-import json
 import shutil
 import subprocess
 import sys
@@ -206,8 +204,3 @@ def test_the_digest_is_the_same_in_every_python(python: str, monkeypatch: pytest
         assert done.returncode == 0, done.stderr
         said.append(done.stdout)
     assert said[0] == said[1]
-
-
-def test_the_digest_is_that_of_all_its_parts() -> None:
-    parts = code_of("sample", [])
-    assert digests()["sample"] == hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -10,27 +10,18 @@ from typing import Any
 
 import pytest
 from conftest import write
+from test_code import FILES as CODE
 
 from pipeline.code import code_of, digest_of_code
 from pipeline.errors import StageError
 from pipeline.provenance import Provenance
 
-#: A project whose stage uses two packages, one of them through a chain; vae/unused.py is used by nobody.
+#: A project with a stage, and what it reads.
 FILES = {
-    "stages/__init__.py": "",
-    "stages/__main__.py": "",
-    "stages/sample.py": "import pipeline.files\nfrom vae import model\n",
-    "pipeline/__init__.py": "",
-    "pipeline/files.py": "import os, numpy\n",
-    "vae/__init__.py": "",
-    "vae/model.py": "def build():\n    from vae.deep.layers import Dense\n    return Dense\n",
-    "vae/deep/__init__.py": "",
-    "vae/deep/layers.py": "Dense = 1\n",
-    "vae/unused.py": "",
+    **CODE,
     "data/images/images.bin": "images",
     "data/images/labels.bin": "labels",
     "data/facts.json": "facts",
-    "numeric.txt": "python 3.11",
 }
 PARAMS = {"train": {"seed": 1, "beta": 1.0}, "model": {"widths": [32, 64]}}
 

@@ -510,14 +510,6 @@ def test_stage_with_other_params_does_not_resume(sample: Sample) -> None:
     assert resumed(sample) == "resumed after 0"
 
 
-def test_second_stage_is_refused_by_the_pid_of_the_first(sample: Sample) -> None:
-    sample.write_stage(RESUMABLE)
-    with sample.started(PYTHON_STOP="1") as first:
-        refused(sample.run(), f"held by process {first.pid}")
-        _, said = first.process.communicate()
-        assert first.process.returncode == 0, said
-
-
 # ---- the end of the dvc that started the stage
 
 #: What dvc does: starts a command and waits.

@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -143,15 +142,6 @@ def test_damaged_state_is_refused_by_name(state: State, damage: Callable[[Path],
 # ---- the lock
 
 
-def test_discarded_state_is_gone(state: State) -> None:
-    with state.held():
-        state.save({"epoch": np.array(1)})
-    assert state.load() is not None
-    state.discard()
-    assert state.load() is None
-    assert files(state.path.parent) == []
-
-
 def save_and_fail(state: State, failure: type[BaseException]) -> None:
     with state.held():
         state.save({"epoch": np.array(1)})
@@ -178,18 +168,4 @@ def test_second_process_is_refused_and_told_the_pid_of_the_first(state: State, t
         assert first.returncode == 0
     with second.held():
         assert (tmp_path / "state" / "train.lock").read_text(encoding="utf-8") == str(os.getpid())
-    assert_saved_by_holder(state)
-
-
-def test_kill_frees_the_lock_and_keeps_the_state(state: State, tmp_path: Path) -> None:
-    with holder(tmp_path) as first:
-        first.kill()
-        assert first.wait() == -signal.SIGKILL
-    with state.held():
-        assert_saved_by_holder(state)
-
-
-def assert_saved_by_holder(state: State) -> None:
-    loaded = state.load()
-    assert loaded is not None
-    assert loaded["epoch"].tolist() == [0, 1, 2]
+    assert (state.load() or {})["epoch"].tolist() == [0, 1, 2]
