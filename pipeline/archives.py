@@ -88,8 +88,8 @@ def read_fashion_mnist(scratch: Path, say: Callable[[str], None]) -> dict[str, N
 def _find_archives(scratch: Path, say: Callable[[str], None]) -> dict[str, bytes]:
     """The proven archives of the first source that serves, by file name."""
     sources = {
-        f"folder named by {FOLDER_VARIABLE}": _in_named_folder,
-        "tfds's download cache": _in_cache,
+        f"folder named by {FOLDER_VARIABLE}": lambda: _in_folder(os.environ.get(FOLDER_VARIABLE)),
+        "tfds's download cache": lambda: _in_folder(Path(get_default_data_dir(), "downloads")),
         "upstream host": _download,
         f"Debian's {DEBIAN_PACKAGE}, installed": lambda: _in_folder(DEBIAN_FOLDER),
         f"Debian's {DEBIAN_PACKAGE}, from apt-get": lambda: _download_by_apt(scratch / "apt"),
@@ -152,30 +152,19 @@ def _registered() -> dict[str, UrlInfo]:
 # `Path.is_file` and `Path.expanduser` raise where this user may not look, or has no home.
 
 
-def _in_named_folder() -> dict[str, bytes]:
-    """Archives of the folder that the environment variable names."""
-    value = os.environ.get(FOLDER_VARIABLE)
-    if not value:
+def _in_folder(folder: str | Path | None) -> dict[str, bytes]:
+    """Archives of a folder, under their upstream names or as tfds keeps them in its cache."""
+    if not folder:
         raise FetchError("not set")
-    return _in_folder(Path(os.path.expanduser(value)))
-
-
-def _in_folder(folder: Path) -> dict[str, bytes]:
-    """Archives of a folder in which they have their upstream names."""
-    return {info.filename: _read(folder / info.filename, info) for info in _registered().values()}
-
-
-def _in_cache() -> dict[str, bytes]:
-    """Archives that tfds has downloaded before, or that were laid into its manual folder."""
-    downloads = Path(os.path.expanduser(get_default_data_dir()), "downloads")
+    folder = Path(os.path.expanduser(folder))
     archives = {}
     for url, info in _registered().items():
-        # tfds wants an `.INFO` file beside each; the sha256 says more than that file can.
-        name = get_dl_fname(url, info.checksum)
-        candidates = (downloads / DATA_SET / name, downloads / name, downloads / "manual" / info.filename)
-        present = [path for path in candidates if os.path.isfile(path)]
+        # tfds wants an `.INFO` file beside what it has downloaded; the sha256 says more than that file can.
+        cached = get_dl_fname(url, info.checksum)
+        names = (info.filename, f"manual/{info.filename}", f"{DATA_SET}/{cached}", cached)
+        present = [folder / name for name in names if os.path.isfile(folder / name)]
         if not present:
-            raise FetchError(f"no {info.filename} in {downloads}")
+            raise FetchError(f"no {info.filename} in {folder}")
         archives[info.filename] = _read(present[0], info)
     return archives
 
@@ -255,10 +244,8 @@ def _read(path: Path, info: UrlInfo) -> bytes:
     """Upstream's bytes of an archive from a file.
 
     Raises:
-        FetchError: If the file is missing, unreadable or not the registered one.
+        FetchError: If the file is unreadable or not the registered one.
     """
-    if not os.path.isfile(path):
-        raise FetchError(f"{path}: no such file")
     try:
         with path.open("rb") as file:
             return _proven(file, info, str(path))
