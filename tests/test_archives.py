@@ -361,79 +361,65 @@ def test_upstream_is_reached_through_a_proxy(scratch, host, monkeypatch):
 # apt.
 
 
-def install_program(machine: Path, name: str, *lines: str) -> None:
-    """Puts a program on the PATH that records its arguments, folder and locale, then runs the lines."""
-    record = machine / "calls"
-    program = machine / "programs" / name
-    head = [
-        f"#!{sys.executable}",
-        "import json, os, pathlib, shutil, signal, sys",
-        "call = [os.environ['LC_ALL'], os.environ['TMPDIR'], os.getcwd()]",
-        "call += [os.path.basename(sys.argv[0]), *sys.argv[1:]]",
-        f"with open({str(record)!r}, 'a') as calls: print(json.dumps(call), file=calls)",
-    ]
-    program.write_text("\n".join([*head, *lines]) + "\n")
-    program.chmod(0o755)
+#: apt-get and dpkg-deb that behave like the real ones, and record their arguments.
+PROGRAM = f"""#!{sys.executable}
+import json, os, pathlib, shutil, signal, sys
+name, command, *rest = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
+machine = pathlib.Path(__file__).parents[1]
+with open(machine / "calls", "a") as calls: print(json.dumps([os.getcwd(), name, command, *rest]), file=calls)
+assert (os.environ["LC_ALL"], os.environ["TMPDIR"]) == ("C", os.getcwd())
+if name == "apt-get":
+    options = dict(word[2:].split("=", 1) for word in rest if word.startswith("-o"))
+    assert pathlib.Path(options["Dir::State::Lists"], "partial").is_dir()
+    assert pathlib.Path(options["Dir::Cache"], "archives/partial").is_dir()
+#broken
+if command == "download": pathlib.Path(rest[0] + "_0~git_all.deb").write_text("deb")
+if command == "-x":
+    assert pathlib.Path(rest[0]).read_text() == "deb"
+    shutil.copytree(machine / "shelf", rest[1] + str(machine / "usr/share/datasets/fashion-mnist"))
+"""
 
 
 @pytest.fixture
 def apt(bare_machine: Path) -> Path:
-    """apt-get and dpkg-deb that behave like the real ones; gives the file of their calls."""
-    shelf = write_all(bare_machine / "shelf", DEBIAN)
-    install_program(
-        bare_machine,
-        "apt-get",
-        "options = dict(word[2:].split('=', 1) for word in sys.argv if word.startswith('-o'))",
-        "assert pathlib.Path(options['Dir::State::Lists'], 'partial').is_dir()",
-        "assert pathlib.Path(options['Dir::Cache'], 'archives/partial').is_dir()",
-        "if sys.argv[1] == 'download': pathlib.Path(sys.argv[2] + '_0~git_all.deb').write_text('deb')",
-    )
-    tree = archives.DEBIAN_FOLDER.relative_to("/")
-    install_program(
-        bare_machine,
-        "dpkg-deb",
-        "assert pathlib.Path(sys.argv[2]).read_text() == 'deb'",
-        f"shutil.copytree({str(shelf)!r}, pathlib.Path(sys.argv[3], {str(tree)!r}))",
-    )
-    return bare_machine / "calls"
+    """A machine with these programs, and Debian's archives on a shelf."""
+    write_all(bare_machine / "shelf", DEBIAN)
+    for name in ("apt-get", "dpkg-deb"):
+        program = bare_machine / "programs" / name
+        program.write_text(PROGRAM)
+        program.chmod(0o755)
+    return bare_machine
 
 
 def test_apt_serves_without_root(scratch, apt):
     read_expecting(scratch, 4)
-    calls = [json.loads(line) for line in apt.read_text().splitlines()]
     cwd = str(scratch / "apt")
-    assert {tuple(call[:3]) for call in calls} == {("C", cwd, cwd)}
-    options = [
-        f"-oDir::State::Lists={cwd}/lists",
-        f"-oDir::Cache={cwd}/cache",
-        "-oDebug::NoLocking=1",
-        "-oAPT::Sandbox::User=",
-        "-oAcquire::Retries=1",
+    own_folders = [f"-oDir::State::Lists={cwd}/lists", f"-oDir::Cache={cwd}/cache"]
+    options = [*own_folders, "-oDebug::NoLocking=1", "-oAPT::Sandbox::User=", "-oAcquire::Retries=1"]
+    assert [json.loads(line) for line in (apt / "calls").read_text().splitlines()] == [
+        [cwd, "apt-get", "update", *options],
+        [cwd, "apt-get", "download", "dataset-fashion-mnist", *options],
+        [cwd, "dpkg-deb", "-x", "dataset-fashion-mnist_0~git_all.deb", "tree"],
     ]
-    assert [call[3:] for call in calls] == [
-        ["apt-get", "update", *options],
-        ["apt-get", "download", "dataset-fashion-mnist", *options],
-        ["dpkg-deb", "-x", "dataset-fashion-mnist_0~git_all.deb", "tree"],
-    ]
-
-
-#: As apt-get does without a network: the update fails with status 0.
-WARNS = "if sys.argv[1] == 'update': sys.exit(print('W: no such host', file=sys.stderr))\nsys.exit('E: no package')"
 
 
 @pytest.mark.parametrize(
-    ("program", "lines", "reason"),
+    ("broken", "reason"),
     [
-        ("apt-get", WARNS, "apt-get download ended with status 1: W: no such host; E: no package"),
-        ("apt-get", "signal.pause()", "apt-get update took more than 0.3 s"),
-        ("dpkg-deb", "sys.exit('not a Debian archive')", "dpkg-deb -x ended with status 1: not a Debian archive"),
+        (  # as without a network: the update fails with status 0
+            "if command == 'update': sys.exit(print('W: no such host', file=sys.stderr))\nsys.exit('E: no package')",
+            "apt-get download ended with status 1: W: no such host; E: no package",
+        ),
+        ("signal.pause()", "apt-get update took more than 0.5 s"),
+        ("if command == '-x': sys.exit('no archive')", "dpkg-deb -x ended with status 1: no archive"),
     ],
     ids=["no network", "hangs", "broken package"],
 )
-def test_apt_that_fails_says_why(bare_machine, scratch, apt, monkeypatch, program, lines, reason):
-    install_program(bare_machine, program, lines)
-    if "pause" in lines:
-        monkeypatch.setattr(archives, "TRANSFER_SECONDS", 0.3)
+def test_apt_that_fails_says_why(scratch, apt, monkeypatch, broken, reason):
+    for program in (apt / "programs").iterdir():
+        program.write_text(PROGRAM.replace("#broken", broken))
+    if "pause" in broken:
+        monkeypatch.setattr(archives, "TRANSFER_SECONDS", 0.5)
     assert read_failing(scratch)[4] == reason
 
 
