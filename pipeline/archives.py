@@ -118,7 +118,7 @@ def _find_archives(scratch: Path, say: Callable[[str], None]) -> dict[str, bytes
 
 
 def _prepare(archives: Mapping[str, bytes], scratch: Path) -> tfds.core.DatasetBuilder:
-    """Builder of tfds, its data set prepared in scratch out of the archives, which it checks as well."""
+    """Has tfds check the archives, too, and prepare its data set from them in scratch. Returns its builder."""
     folder = scratch / "archives"
     folder.mkdir()
     for name, content in archives.items():
@@ -159,7 +159,7 @@ def _in_folder(folder: str | Path | None) -> dict[str, bytes]:
     folder = Path(os.path.expanduser(folder))
     archives = {}
     for url, info in _registered().items():
-        # tfds wants an `.INFO` file beside what it has downloaded; the sha256 says more than that file can.
+        # tfds asks for an `.INFO` file beside what it has downloaded; the sha256 proves more than that file.
         cached = get_dl_fname(url, info.checksum)
         names = (info.filename, f"manual/{info.filename}", f"{DATA_SET}/{cached}", cached)
         present = [folder / name for name in names if os.path.isfile(folder / name)]
@@ -188,7 +188,7 @@ def _download() -> dict[str, bytes]:
 
 
 def _receive(received: "queue.SimpleQueue[bytes | FetchError]") -> None:
-    """Puts no bytes when the host answers, then the bytes of an archive, for one after the other; or an error."""
+    """Downloads each archive: puts empty bytes once the host answers, then the proven bytes. Ends with an error put."""
     for url, info in _registered().items():
         try:
             with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as response:
@@ -254,12 +254,13 @@ def _read(path: Path, info: UrlInfo) -> bytes:
 
 
 def _proven(file: IO[bytes], info: UrlInfo, name: str) -> bytes:
-    """Upstream's bytes of an archive, of which no more are read than tfds registers, and none is unpacked.
+    """Upstream's bytes of an archive. Reads at most one byte more than tfds registers, and unpacks nothing.
 
-    Debian strips name and time from the gzip header: where that is missing, it is put back (RFC 1952, section 2.3).
+    Debian strips name and time from the gzip header: they are put back (RFC 1952, section 2.3) where that gives the
+    registered sha256.
 
     Raises:
-        FetchError: If they have not the registered sha256.
+        FetchError: If the sha256 is another one.
     """
     size = int(info.size)
     content = file.read(size + 1)

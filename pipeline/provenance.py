@@ -79,7 +79,7 @@ class Provenance:
 
 
 def digest_of(record: Mapping[str, Any]) -> str:
-    """Hex sha256 of what a stage worked from, also of a record that was written with its outputs beside it."""
+    """Hex sha256 of what a stage worked from, by its record; the outputs that a written record lists do not count."""
     causes = {name: record[name] for name in ("stage", "code", "sources", "params", "inputs") if name in record}
     return hashlib.sha256(json.dumps(causes, sort_keys=True).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""What a stage takes from its user's shell and home: nothing that could change its results and is not stated."""
+"""Keeps settings of the user's shell and home from changing a stage's results, unless the stage states them."""
 
 import os
 import re
@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 
 from pipeline.processor import STATED
 
-#: Environment variables that a stage keeps: those of the system, of the interpreter, of a network that data come from,
-#: of DVC, and of TensorFlow what it writes to the terminal and how workers find one another.
+#: Environment variables that a stage keeps: of the system, the interpreter, the network that data come from, DVC, and
+#: the ones that say what TensorFlow writes to the terminal and how its workers find one another.
 KEPT = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|PWD|TMPDIR|TEMP|TMP|TERM|COLUMNS|LINES|NO_COLOR|CI|LANG|LANGUAGE|LC_.*|TZ|XDG_.*"
     r"|LD_.*|DYLD_.*|MALLOC_.*|PYTHON.*|VIRTUAL_ENV|COVERAGE_.*"
@@ -22,8 +22,8 @@ KEPT = re.compile(
 def forget_settings() -> None:
     """Removes all other variables, before any library is loaded: each reads some, and a new version may read more.
 
-    `KERAS_BACKEND`, `TF_XLA_FLAGS` or `OMP_NUM_THREADS` would change results, or end a run late. What may be set and
-    changes results is in `pipeline.processor.STATED`, and every stage states it.
+    `KERAS_BACKEND`, `TF_XLA_FLAGS` or `OMP_NUM_THREADS` would change results, or end a run late. The variables of
+    `pipeline.processor.STATED` change results and may be set, as every stage states them.
     """
     for name in [name for name in os.environ if not KEPT.fullmatch(name) and name not in STATED]:
         del os.environ[name]
@@ -33,10 +33,10 @@ def forget_settings() -> None:
 
 @contextmanager
 def no_home() -> Iterator[None]:
-    """Lets libraries find none of their settings in the user's home while they are imported, nor write them there.
+    """Keeps libraries from reading settings in the user's home while they are imported, and from writing them there.
 
-    Keras reads keras.json from its folder, and writes one. Matplotlib reads matplotlibrc from its own, and keeps there
-    which fonts it found: that stays, in the folder of the environment.
+    Keras reads and writes keras.json in its folder. Matplotlib reads matplotlibrc in its own and lists there the fonts
+    it found; that list is kept in the folder of the environment.
     """
     with TemporaryDirectory() as folder:
         os.environ |= {"KERAS_HOME": folder, "MPLCONFIGDIR": os.path.join(sys.prefix, "matplotlib")}

@@ -1,4 +1,4 @@
-"""A model's weights on disk: `.weights.h5`, whose bytes are the same each time, unlike those of `.keras`."""
+"""A model's weights on disk, as `.weights.h5`: its bytes are the same each time, those of `.keras` are not."""
 
 import os
 from pathlib import Path

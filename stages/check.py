@@ -1,4 +1,4 @@
-"""Validates the whole of `params.yaml`, and says what the code of each stage is, before any other stage runs.
+"""Validates the whole of `params.yaml` and writes the digest of each stage's code, before any other stage runs.
 
 DVC deletes a stage's outputs before it runs. Every other stage depends on its digest in the file written here, so a
 bad parameter is refused before anything is removed or run again, and a stage whose code changed runs again.

@@ -1,4 +1,4 @@
-"""Writes the model card from parameters, metrics and hashes; what it says can so not be out of date."""
+"""Writes the model card from parameters, metrics and hashes, so that it cannot be out of date."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Refines q(z|x) of a few images of each split, to part the gap from ELBO to likelihood in two."""
+"""Refines q(z|x) of a few images of each split, to split the gap from ELBO to likelihood into its two parts."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Classifies posterior means: what the latents tell of the garment, which training was never told."""
+"""Classifies posterior means, to measure what the latents tell of the garment, though training saw no labels."""
 
 from threadpoolctl import threadpool_limits
 

@@ -42,8 +42,8 @@ def run(
     Outputs:
         metrics: JSON, split -> targets -> loss in nats per image, each with its standard errors over images (`_se`)
             and over draws (`_mc`), and the count of active units; the NLL also in bits per dimension; split ->
-            calibration_error, the expected one of predicted pixels; and split -> gap, that from ELBO to NLL in two
-            parts.
+            calibration_error, the expected calibration error of predicted pixels; and split -> gap, the two parts of
+            the gap from ELBO to NLL.
         per_class: CSV, a row a split, targets and class: images, and each loss with its error over images; gray targets
             have no NLL.
         latents: CSV, a row a latent: for each split and targets the variance of the posterior means and the KL, in
