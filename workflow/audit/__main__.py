@@ -9,40 +9,37 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
 from pipeline.environment import LOCK_FILE
 from pipeline.errors import StageError
 from pipeline.files import atomic
 from vae.fashion_mnist import SHA256
 from workflow.audit.checkout import checkout
-from workflow.audit.checks import quick_findings, readable
+from workflow.audit.checks import quick_findings, unreadable
 from workflow.audit.evidence import not_proved
 from workflow.audit.findings import CACHE, CHECKS, COMMIT, PACK, RERUN, WORKSPACE, Finding
 from workflow.audit.machine import machine, packages
 from workflow.audit.outcomes import Outcome, outcomes
 from workflow.audit.page import page
 from workflow.audit.recorded import Recorded
-from workflow.audit.records import FOLDER, cache_findings, recorded_outputs, records_of
+from workflow.audit.records import FOLDER, cache_findings, recorded_outputs
 from workflow.audit.rerun import Run, rerun
 from workflow.audit.signing import signed, signer_of
-from workflow.audit.statement import serialised, statement
+from workflow.audit.statement import ENVELOPE, RECORD, serialised, statement
 from workflow.audit.verdict import Audit
 from workflow.command import end
 from workflow.history.lock import LOCK
 from workflow.history.revisions import Revision, resolve
-from workflow.release.pack import cache_folder, held_bytes, held_outputs, read_pack
+from workflow.release.pack import cache_folder, read_pack
 
 #: Exit status of a commit that could not be audited.
 FAILED = 2
 
 AUDITS = Path("audits")
-RECORD, PAGE, ENVELOPE = "audit.json", "audit.html", "audit.dsse.json"
-
-_PROCESSOR = "metrics/processor.json"
+PAGE = "audit.html"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -57,15 +54,17 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     revision = resolve(options.revision)
     output = _output(options, revision)
-    signer = _signer(revision, options.sign)
-    found = audit(revision, quick=options.quick, recorded=_recorded(options), pack=options.pack)
+    if options.sign and revision.commit is None:
+        raise StageError("the workspace is no commit, so there is nothing that others could verify: commit it first")
+    signer = signer_of(options.sign) if options.sign else None
+    found = audit(revision, quick=options.quick, recorded=options.recorded, pack=options.pack)
     record = serialised(statement(found))
-    with atomic(output) as partial:
-        partial.mkdir()
-        (partial / RECORD).write_bytes(record)
-        (partial / PAGE).write_text(page(found), encoding="utf-8")
+    with atomic(output) as partial_output:
+        partial_output.mkdir()
+        (partial_output / RECORD).write_bytes(record)
+        (partial_output / PAGE).write_text(page(found), encoding="utf-8")
         if signer:
-            (partial / ENVELOPE).write_bytes(signed(record, signer))
+            (partial_output / ENVELOPE).write_bytes(signed(record, signer))
     for said in found.sentences:
         print(f"audit: {said}")
     for path, words in found.not_proved.items():
@@ -79,8 +78,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("revision", metavar="REV", nargs="?", default="HEAD", help="commit, branch, tag, experiment")
     parser.add_argument("--quick", action="store_true", help="only what needs no training; REV may be workspace")
     run = parser.add_mutually_exclusive_group()
-    run.add_argument("--preset", metavar="NAME", help="run a preset, and hold it against presets/NAME.json")
-    run.add_argument("--seed", metavar="N", help="run seed N, and hold it against its row of metrics/seeds.json")
+    for kind, value, words in (
+        ("preset", "NAME", "run a preset, and hold it against presets/NAME.json"),
+        ("seed", "N", "run seed N, and hold it against its row of metrics/seeds.json"),
+    ):
+        run.add_argument(f"--{kind}", dest="recorded", type=partial(Recorded, kind), metavar=value, help=words)
     parser.add_argument("--strict", action="store_true", help="exit with 1 if bytes differ, though within tolerance")
     parser.add_argument("--sign", type=Path, metavar="KEY", help="private key, PEM, that signs the record")
     parser.add_argument("--pack", type=Path, metavar="FILE", help="look at this pack of a release too")
@@ -88,39 +90,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _recorded(options: argparse.Namespace) -> Recorded | None:
-    """The recorded run that was asked for, if any."""
-    asked = {kind: value for kind in ("preset", "seed") if (value := getattr(options, kind)) is not None}
-    return next((Recorded(kind, value) for kind, value in asked.items()), None)
-
-
 def _output(options: argparse.Namespace, revision: Revision) -> Path:
-    """The folder that the record goes to; an earlier audit in it is replaced, nothing else.
+    """The folder that the record goes to. An earlier audit in it is replaced, and nothing else.
 
     Raises:
         StageError: If something else is there, or it has no name.
     """
-    recorded = _recorded(options)
-    named = recorded.label if recorded else None
+    named = options.recorded.label if options.recorded else None
     parts = [(revision.commit or "")[:9] or "workspace", named, "quick" if options.quick else None]
     output: Path = options.output or AUDITS / "-".join(part for part in parts if part)
     foreign = output.is_file() or (output.is_dir() and any(output.iterdir()) and not (output / RECORD).is_file())
     if not output.name or foreign:
         raise StageError(f"--output {str(output)!r} holds something else than an audit; expected a new folder")
     return output
-
-
-def _signer(revision: Revision, key: Path | None) -> CryptoSigner | None:
-    """What signs the record, if anything does.
-
-    Raises:
-        StageError: If the key is none, or there is no commit for a signature to be about.
-    """
-    if key is None:
-        return None
-    if revision.commit is None:
-        raise StageError("the workspace is no commit, so there is nothing that others could verify: commit it first")
-    return signer_of(key)
 
 
 def audit(revision: Revision, *, quick: bool, recorded: Recorded | None, pack: Path | None) -> Audit:
@@ -135,10 +117,11 @@ def audit(revision: Revision, *, quick: bool, recorded: Recorded | None, pack: P
     if recorded:
         recorded.require(revision)
     findings, looked_at = _look(revision, pack)
+    readable = not unreadable(revision)
     run: Run | None = None
     found: list[Outcome] = []
     classes: dict[str, object] = {}
-    if not quick and readable(revision):
+    if readable and not quick:
         run, found, classes = _run(revision, recorded)
         if not recorded:
             looked_at["rerun"] = [RERUN]
@@ -153,8 +136,8 @@ def audit(revision: Revision, *, quick: bool, recorded: Recorded | None, pack: P
         looked_at=looked_at,
         outcomes=found,
         run=run,
-        not_proved=not_proved(revision) if readable(revision) and not recorded else {},
-        subjects=_subjects(revision, recorded),
+        not_proved=not_proved(revision) if readable and not recorded else {},
+        subjects=_subjects(revision, recorded, readable=readable),
         materials=_materials(revision),
         machine=run.machine if run else machine(),
         packages=run.packages if run else packages(),
@@ -170,7 +153,7 @@ def _look(revision: Revision, pack: Path | None) -> tuple[list[Finding], dict[st
         with TemporaryDirectory(prefix="fashion-vae-") as folder, checkout(revision, Path(folder) / "audit") as clean:
             findings, place = quick_findings(revision, clean.project), COMMIT
     looked_at = {name: [place] for name, check in CHECKS.items() if place in check.places}
-    if readable(revision):
+    if not unreadable(revision):
         in_cache, seen = cache_findings(revision, cache_folder())
         findings += in_cache
         if seen:
@@ -185,7 +168,7 @@ def _look(revision: Revision, pack: Path | None) -> tuple[list[Finding], dict[st
 def _pack_findings(revision: Revision, pack: Path) -> list[Finding]:
     try:
         with TemporaryDirectory(prefix="fashion-vae-") as folder, pack.open("rb") as source:
-            read_pack(source, Path(folder), held_outputs(revision), held_bytes(revision))
+            read_pack(source, Path(folder), revision)
     except StageError as error:
         return [Finding("pack", PACK, pack.name, str(error))]
     except OSError as error:
@@ -208,21 +191,19 @@ def _run(revision: Revision, recorded: Recorded | None) -> tuple[Run, list[Outco
 
 def _class(revision: Revision) -> object:
     try:
-        return json.loads(revision.read(_PROCESSOR) or b"{}")
+        return json.loads(revision.read("metrics/processor.json") or b"{}")
     except ValueError:  # a finding already
         return {}
 
 
-def _subjects(revision: Revision, recorded: Recorded | None) -> dict[str, str]:
+def _subjects(revision: Revision, recorded: Recorded | None, *, readable: bool) -> dict[str, str]:
     """sha256 by path of dvc.lock, the records of the stages, and what these say that the stages wrote.
 
     Of a recorded run that of its record alone: nothing else was run.
     """
     own = [str(recorded.path)] if recorded else [LOCK, *sorted(revision.hashes(FOLDER))]
     found = {path: hashlib.sha256(content).hexdigest() for path in own if (content := revision.read(path)) is not None}
-    if recorded:
-        return found
-    return found | (recorded_outputs(records_of(revision)) if readable(revision) else {})
+    return found | (recorded_outputs(revision) if readable and not recorded else {})
 
 
 def _materials(revision: Revision) -> Mapping[str, str]:

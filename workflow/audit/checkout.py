@@ -18,9 +18,8 @@ from workflow.history.working_copy import write_files, write_settings
 #: Files that say which environment a commit runs in.
 _ENVIRONMENT = (LOCK_FILE, Path("requirements/build.txt"))
 
-#: Variables that would bring in what is not the commit's, or paths.
-_FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "XLA_FLAGS")
-
+#: Beginnings of variables that would bring in what is not the commit's, or paths.
+_FOREIGN = ("DVC_", "GIT_", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "XLA_FLAGS")
 
 #: Where only a run may write: data, unfinished work, records of runs, and what DVC keeps.
 UNTRACKED = ("data", "state", "runs", ".dvc/cache", ".dvc/tmp", ".dvc/config.local")
@@ -40,16 +39,16 @@ class Checkout:
 
     def environment(self, programs: Path) -> dict[str, str]:
         """Variables for the commit's programs, those of the folder `programs` first."""
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if name not in _FOREIGN and not name.startswith(("DVC_", "GIT_"))
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+        folders = ("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR", "DVC_SITE_CACHE_DIR")
+        return {
+            **kept,
+            **dict.fromkeys(folders, str(self.settings)),
+            "XLA_FLAGS": kernel_flags(),
+            "DVC_NO_ANALYTICS": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         }
-        settings = str(self.settings)
-        own = {"DVC_GLOBAL_CONFIG_DIR": settings, "DVC_SYSTEM_CONFIG_DIR": settings, "DVC_SITE_CACHE_DIR": settings}
-        path = f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-        flags = {"XLA_FLAGS": kernel_flags()} if kernel_flags() else {}
-        return {**kept, **own, **flags, "DVC_NO_ANALYTICS": "1", "PYTHONDONTWRITEBYTECODE": "1", "PATH": path}
 
     def run(self, *command: str, programs: Path) -> None:
         """Runs a command of the commit, which says what it has to say.

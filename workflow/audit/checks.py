@@ -1,10 +1,14 @@
-"""The checks that need no training: a revision's files against each other."""
+"""The checks that need no training: a revision's files against each other.
+
+Each check yields a subject, which is a file, output or parameter, and what is wrong with it.
+"""
 
 import csv
 import io
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import Any
 from zipfile import BadZipFile
@@ -19,7 +23,7 @@ from workflow.audit.checkout import UNTRACKED
 from workflow.audit.evidence import seed_findings
 from workflow.audit.findings import COMMIT, WORKSPACE, Finding
 from workflow.audit.records import provenance_findings
-from workflow.history.lock import LOCK, contradictions, stages_of
+from workflow.history.lock import LOCK, contradictions, outputs, stages_of
 from workflow.history.per_image import PER_IMAGE, SPLITS, of_split, values_in
 from workflow.history.revisions import Revision
 from workflow.history.staleness import stale_stages
@@ -27,6 +31,7 @@ from workflow.history.staleness import stale_stages
 GRAPH = "dvc.yaml"
 
 _CARD = "metrics/model_card.md"
+_PER_CLASS = "metrics/per_class.csv"
 
 #: Files of metrics whose values the card quotes, beside the table by class.
 _OF_CARD = ("evaluation", "outliers", "samples")
@@ -34,9 +39,14 @@ _OF_CARD = ("evaluation", "outliers", "samples")
 #: A number with its error in the card.
 _QUOTED = re.compile(r"(?P<number>-?\d+\.\d+) ± (?P<error>\d+\.\d+)")
 
+#: What reading a file raises that is not of its form.
+_MALFORMED = (ValueError, LookupError, TypeError, AttributeError, EOFError, OSError, YAMLError, BadZipFile, zlib.error)
+
+Found = Iterator[tuple[str, str]]
+
 
 def quick_findings(revision: Revision, checkout: Path) -> list[Finding]:
-    """What of a revision contradicts itself.
+    """Lists what contradicts itself in a revision.
 
     Args:
         revision: The revision.
@@ -46,112 +56,94 @@ def quick_findings(revision: Revision, checkout: Path) -> list[Finding]:
         StageError: If it has no results to look at.
     """
     place = WORKSPACE if revision.commit is None else COMMIT
-    unreadable = _unreadable(revision, place)
-    if unreadable:
-        return [unreadable]
-    looks = {
-        "lock": lambda: _lock_findings(revision, checkout, place),
-        "results": lambda: _contradictions(revision, place),
-        "provenance": lambda: provenance_findings(revision, place),
-        "values": lambda: _value_findings(revision, place),
-        "card": lambda: _card_findings(revision, place),
-        "unfinished": lambda: _unfinished_findings(revision, place),
-        "data": lambda: _data_findings(revision, place),
-        "environment": lambda: _environment_findings(checkout, place),
-        "seeds": lambda: seed_findings(revision, place),
+    if words := unreadable(revision):
+        return [Finding("lock", place, LOCK, words)]
+    looks: Mapping[str, Callable[[], Iterable[tuple[str, str]]]] = {
+        "lock": lambda: _lock_findings(revision, checkout),
+        "results": lambda: _contradictions(revision, of_results=True),
+        "causes": lambda: _contradictions(revision, of_results=False),
+        "provenance": lambda: provenance_findings(revision),
+        "values": lambda: _value_findings(revision),
+        "card": lambda: _card_findings(revision),
+        "unfinished": lambda: _unfinished_findings(revision),
+        "data": lambda: _data_findings(revision),
+        "environment": lambda: _environment_findings(checkout),
+        "seeds": lambda: seed_findings(revision),
     }
-    return [finding for check, look in looks.items() for finding in _read(check, look, place)]
+    findings = []
+    for check, look in looks.items():
+        try:
+            for subject, words in look():
+                findings.append(Finding(check, place, subject, words))
+        except _MALFORMED as error:
+            words = f"a file is not of the form that the pipeline writes: {error!r}"
+            findings.append(Finding(check, place, check, words))
+    return findings
 
 
-def _read(check: str, look: Callable[[], Iterator[Finding]], place: str) -> Iterator[Finding]:
-    """What a look finds; a file that is not of its form is a finding too."""
-    try:
-        yield from look()
-    except (
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        YAMLError,
-        BadZipFile,
-        zlib.error,
-        OSError,
-    ) as error:
-        yield Finding(check, place, check, f"a file is not of the form that the pipeline writes: {error!r}")
-
-
-def readable(revision: Revision) -> bool:
-    """Whether its dvc.lock can be read."""
-    return _unreadable(revision, "") is None
-
-
-def _unreadable(revision: Revision, place: str) -> Finding | None:
-    """The finding that there is no looking further, or None."""
+def unreadable(revision: Revision) -> str:
+    """Says why no check can read a revision's dvc.lock. Empty if they can."""
     revision.require(LOCK)
     try:
         stages = stages_of(revision)
         entries = [entry for stage in stages.values() for kind in ("deps", "outs") for entry in stage.get(kind, [])]
         missing = [entry for entry in entries if not {"path", "md5"} <= entry.keys()]
     except (YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        return Finding("lock", place, LOCK, f"cannot be read ({first}): run `dvc repro` to write it anew")
+        first = (str(error).strip() or repr(error)).splitlines()[0]
+        return f"cannot be read ({first}): run `dvc repro` to write it anew"
     if missing:
-        return Finding("lock", place, LOCK, f"has an entry without path or md5: {missing[0]}")
-    outside = [path for entry in entries if _leads_outside(path := str(entry["path"]))]
-    if outside:
-        return Finding("lock", place, LOCK, f"has a path that leads out of the project: {outside[0]}")
-    return None
+        return f"has an entry without path or md5: {missing[0]}"
+    paths = [PurePosixPath(str(entry["path"])) for entry in entries]
+    outside = [path for path in paths if path.is_absolute() or ".." in path.parts]
+    return f"has a path that leads out of the project: {outside[0]}" if outside else ""
 
 
-def _leads_outside(path: str) -> bool:
-    """Whether a path of a lock is none below the project's folder."""
-    return PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts
-
-
-def _lock_findings(revision: Revision, checkout: Path, place: str) -> Iterator[Finding]:
+def _lock_findings(revision: Revision, checkout: Path) -> Found:
     """The lock against the graph, and against itself."""
     stages = stages_of(revision)
     graph = revision.read_yaml(GRAPH)["stages"]
     for name in sorted(stages.keys() ^ graph.keys()):
-        where = f"in {GRAPH}, not in {LOCK}" if name in graph else f"in {LOCK}, not in {GRAPH}"
-        yield Finding("lock", place, f"stage {name}", where)
-    outputs = {out["path"]: (name, out["md5"]) for name, stage in stages.items() for out in stage.get("outs", [])}
+        yield f"stage {name}", f"in {GRAPH}, not in {LOCK}" if name in graph else f"in {LOCK}, not in {GRAPH}"
+    written = {out["path"]: (name, out["md5"]) for name, stage in stages.items() for out in stage.get("outs", [])}
     for name, stage in stages.items():
         for entry in stage.get("deps", []):
-            maker, md5 = outputs.get(entry["path"], ("", entry["md5"]))
+            maker, md5 = written.get(entry["path"], ("", entry["md5"]))
             if md5 != entry["md5"]:
-                words = f"{maker} wrote md5 {md5}, {name} read md5 {entry['md5']}, by {LOCK}"
-                yield Finding("lock", place, entry["path"], words)
+                yield entry["path"], f"{maker} wrote md5 {md5}, {name} read md5 {entry['md5']}, by {LOCK}"
     for name in stale_stages(checkout):
-        yield Finding("lock", place, f"stage {name}", f"{LOCK} is not of its present command, code and parameters")
+        yield f"stage {name}", f"{LOCK} is not of its present command, code and parameters"
 
 
-def _contradictions(revision: Revision, place: str) -> Iterator[Finding]:
-    results = {out["path"] for stage in stages_of(revision).values() for out in stage.get("outs", [])}
+def _contradictions(revision: Revision, *, of_results: bool) -> Found:
+    """What contradicts the lock: the results, or else what they follow from."""
+    results = outputs(revision)
     for said in contradictions(revision):
         subject, _, words = said.partition(": ")
-        yield Finding("results" if subject in results else "causes", place, subject, words)
+        if (subject in results) == of_results:
+            yield subject, words
 
 
-def _value_findings(revision: Revision, place: str) -> Iterator[Finding]:
+def _value_findings(revision: Revision) -> Found:
     """Means and errors of the losses, and those by class, against the losses of each image."""
     rows = values_in(revision.require(PER_IMAGE))
     stated = revision.read_json("metrics/evaluation.json")
-    table = csv.DictReader(io.StringIO(revision.require("metrics/per_class.csv").decode()))
-    by_class = {(row["split"], row["targets"], row["class"]): row for row in table}
-    for split in SPLITS:
+    by_class = {(row["split"], row["targets"], row["class"]): row for row in _per_class(revision)}
+    for split, targets in product(SPLITS, TARGETS):
         images = of_split(rows, split)
-        for targets in TARGETS:
-            losses = losses_of(images, targets)
-            values = stated.get(split, {}).get(targets, {})
-            yield from _differing(
-                _with_bits(_values(losses)), values, f"metrics/evaluation.json {split}.{targets}", place
-            )
-            for label, words in enumerate(CLASS_NAMES):
-                chosen = {name: nats[images["label"] == label] for name, nats in losses.items()}
-                row = by_class.get((split, targets, words), {})
-                yield from _differing(_values(chosen), row, f"metrics/per_class.csv {split}.{targets}.{words}", place)
+        losses = losses_of(images, targets)
+        values = _values(losses)
+        for name in ("nll_nats", "nll_nats_se") if "nll_nats" in losses else ():
+            values[name.replace("nats", "bits_per_dim")] = values[name] / NATS_PER_BIT_PER_DIM
+        of_split_stated = stated.get(split, {}).get(targets, {})
+        yield from _differing(values, of_split_stated, f"metrics/evaluation.json {split}.{targets}")
+        for label, words in enumerate(CLASS_NAMES):
+            of_class = _values({name: nats[images["label"] == label] for name, nats in losses.items()})
+            row = by_class.get((split, targets, words), {})
+            yield from _differing(of_class, row, f"{_PER_CLASS} {split}.{targets}.{words}")
+
+
+def _per_class(revision: Revision) -> Iterable[dict[str, str]]:
+    return csv.DictReader(io.StringIO(revision.require(_PER_CLASS).decode()))
 
 
 def _values(losses: Mapping[str, Any]) -> dict[str, float]:
@@ -161,36 +153,25 @@ def _values(losses: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
-def _with_bits(values: dict[str, float]) -> dict[str, float]:
-    bits = {
-        f"nll_bits_per_dim{ending}": values[f"nll_nats{ending}"] / NATS_PER_BIT_PER_DIM
-        for ending in ("", "_se")
-        if f"nll_nats{ending}" in values
-    }
-    return values | bits
-
-
-def _differing(found: Mapping[str, float], stated: Mapping[str, Any], where: str, place: str) -> Iterator[Finding]:
+def _differing(found: Mapping[str, float], stated: Mapping[str, Any], where: str) -> Found:
     for name, value in found.items():
         text = str(stated.get(name, "nothing"))
         if text == "nothing" or significant(float(text)) != significant(value):
-            words = f"states {text}, but {PER_IMAGE} gives {significant(value)}"
-            yield Finding("values", place, f"{where}.{name}", words)
+            yield f"{where}.{name}", f"states {text}, but {PER_IMAGE} gives {significant(value)}"
 
 
-def _card_findings(revision: Revision, place: str) -> Iterator[Finding]:
+def _card_findings(revision: Revision) -> Found:
     """Each number of the model card, with its error, against those of the metrics, rounded as the card does."""
-    rows = csv.DictReader(io.StringIO(revision.require("metrics/per_class.csv").decode()))
     stated = [revision.read_json(f"metrics/{name}.json") for name in _OF_CARD]
-    known = [pair for content in (*stated, *rows) for pair in _pairs(content)]
+    known = [pair for content in (*stated, *_per_class(revision)) for pair in _pairs(content)]
     for found in _QUOTED.finditer(revision.require(_CARD).decode()):
         digits = len(found["number"].partition(".")[2])
         if not any(found.groups() == (f"{number:.{digits}f}", f"{error:.{digits}f}") for number, error in known):
-            yield Finding("card", place, _CARD, f"states {found[0]}, which is in no file of metrics")
+            yield _CARD, f"states {found[0]}, which is in no file of metrics"
 
 
 def _pairs(content: Any) -> Iterator[tuple[float, float]]:
-    """Each number that has an error beside it, and that."""
+    """Each number that has an error beside it, and the error."""
     for name, value in content.items():
         if isinstance(value, Mapping):
             yield from _pairs(value)
@@ -198,23 +179,21 @@ def _pairs(content: Any) -> Iterator[tuple[float, float]]:
             yield float(value), float(content[f"{name}_se"])
 
 
-def _unfinished_findings(revision: Revision, place: str) -> Iterator[Finding]:
+def _unfinished_findings(revision: Revision) -> Found:
     """Files that git holds where stages keep unfinished work, and DVC data and its cache: a run would take them up."""
     for path in revision.hashes(*UNTRACKED):
-        yield Finding("unfinished", place, path, "git holds it, where only a run may write")
+        yield path, "git holds it, where only a run may write"
 
 
-def _data_findings(revision: Revision, place: str) -> Iterator[Finding]:
+def _data_findings(revision: Revision) -> Found:
     stated = revision.read_json("metrics/data.json")["sha256"]
     for name, digest in SHA256.items():
         if stated.get(name) != digest:
-            words = f"has sha256 {stated.get(name)}, the published one {digest}"
-            yield Finding("data", place, f"metrics/data.json {name}", words)
+            yield f"metrics/data.json {name}", f"has sha256 {stated.get(name)}, the published one {digest}"
 
 
-def _environment_findings(checkout: Path, place: str) -> Iterator[Finding]:
+def _environment_findings(checkout: Path) -> Found:
     stated, locked = read_numeric(checkout / NUMERIC_FILE), locked_versions(checkout / LOCK_FILE)
     for name in NUMERIC_PACKAGES:
         if stated.get(name) != locked.get(name):
-            words = f"states {name} {stated.get(name)}, {LOCK_FILE} {locked.get(name)}"
-            yield Finding("environment", place, str(NUMERIC_FILE), words)
+            yield str(NUMERIC_FILE), f"states {name} {stated.get(name)}, {LOCK_FILE} {locked.get(name)}"

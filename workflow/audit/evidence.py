@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from pipeline.errors import StageError
-from workflow.audit.findings import Finding
 from workflow.history import seeds
 from workflow.history.lock import outputs
 from workflow.history.revisions import Revision
@@ -27,24 +26,24 @@ _FOLDERS = sorted({PurePosixPath(pattern).parts[0] for pattern in _COMMANDS})
 
 
 def not_proved(revision: Revision) -> dict[str, str]:
-    """What this audit does not prove, by path: the command that does, or that nothing can."""
+    """Maps the path of each number that this audit does not prove to the command that does, or why nothing can."""
     written = outputs(revision)
-    found = {}
-    for path in revision.hashes(*_FOLDERS):
-        own = any(PurePosixPath(path).is_relative_to(output) for output in written)
-        if path.endswith((".json", ".csv", ".npz")) and not own:
-            commands = [command for pattern, command in _COMMANDS.items() if PurePosixPath(path).match(pattern)]
-            found[path] = _words(commands, PurePosixPath(path).stem)
-    return found
+    return {
+        path: _proof(PurePosixPath(path))
+        for path in revision.hashes(*_FOLDERS)
+        if path.endswith((".json", ".csv", ".npz"))
+        and not any(PurePosixPath(path).is_relative_to(output) for output in written)
+    }
 
 
-def _words(commands: list[str], stem: str) -> str:
-    if not commands:
-        return "nothing is known that makes it anew"
-    return f"`{commands[0].format(stem=stem)}` runs it anew" if commands[0] else "times and memory of one machine"
+def _proof(path: PurePosixPath) -> str:
+    for pattern, command in _COMMANDS.items():
+        if path.match(pattern):
+            return f"`{command.format(stem=path.stem)}` runs it anew" if command else "times and memory of one machine"
+    return "nothing is known that makes it anew"
 
 
-def seed_findings(revision: Revision, place: str) -> Iterator[Finding]:
+def seed_findings(revision: Revision) -> Iterator[tuple[str, str]]:
     """The recorded run of the revision's own seed against its results.
 
     Only where `metrics/seeds.json` is of its code and parameters: else no comparison takes its spreads from there.
@@ -52,16 +51,14 @@ def seed_findings(revision: Revision, place: str) -> Iterator[Finding]:
     try:
         record = seeds.record_in(revision.read(seeds.PATH))
     except StageError as error:
-        yield Finding("seeds", place, str(seeds.PATH), str(error))
+        yield str(seeds.PATH), str(error)
         return
-    if record is None:
-        return
-    if record.digest != seeds.digest_of(revision):
+    if record is None or record.digest != seeds.digest_of(revision):
         return
     own = seeds.run_of(revision)
     recorded = next((run.model_dump() for run in record.runs if run.seed == own["seed"]), None)
     subject = f"{seeds.PATH}: seed {own['seed']}"
     if recorded is None:
-        yield Finding("seeds", place, subject, "is the commit's own, and has no run there: `make seeds` writes it")
+        yield subject, "is the commit's own, and has no run there: `make seeds` writes it"
     elif differing := [name for name in own if recorded[name] != own[name]]:
-        yield Finding("seeds", place, subject, f"has other {' and '.join(differing)} than the commit's own results")
+        yield subject, f"has other {' and '.join(differing)} than the commit's own results"

@@ -9,7 +9,7 @@ COMMIT, WORKSPACE, CACHE, PACK, RERUN = "commit", "workspace", "cache", "release
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is not as it has to be.
+    """Something that is wrong.
 
     Attributes:
         check: Name of the check that found it, one of `CHECKS`.
@@ -39,24 +39,21 @@ class Check:
 
     words: str
     finds: str
-    places: Sequence[str]
+    places: Sequence[str] = (COMMIT, WORKSPACE)
 
 
 CHECKS: Mapping[str, Check] = {
     "lock": Check(
         "dvc.lock can be read, has the stages and commands of dvc.yaml, and states one hash of each file",
         "a lock out of a bad merge, an entry of the lock edited",
-        (COMMIT, WORKSPACE),
     ),
     "results": Check(
         "each result in git has the hash that dvc.lock states",
         "an edited metric, an edited figure",
-        (COMMIT, WORKSPACE),
     ),
     "causes": Check(
         "code, parameters and versions are those that dvc.lock states",
         "a parameter or a source changed without a run, a lock of the environment edited",
-        (COMMIT, WORKSPACE),
     ),
     "provenance": Check(
         "what each stage recorded of its code, parameters, inputs and outputs agrees with the files and with the "
@@ -67,28 +64,23 @@ CHECKS: Mapping[str, Check] = {
     "values": Check(
         "losses, their errors and those by class follow from metrics/per_image.npz",
         "a loss edited with its entry of the lock and its provenance",
-        (COMMIT, WORKSPACE),
     ),
     "card": Check(
         "the numbers of the model card are those of the metrics",
         "a figure of the card edited with its entry of the lock and its provenance",
-        (COMMIT, WORKSPACE),
     ),
     "unfinished": Check(
         "git holds no data, no unfinished work of stages and no cache of DVC",
         "a state with forged numbers, from which a stage would go on",
-        (COMMIT, WORKSPACE),
     ),
-    "data": Check("the data are the published ones, by sha256", "another data set", (COMMIT, WORKSPACE)),
+    "data": Check("the data are the published ones, by sha256", "another data set"),
     "environment": Check(
         "numeric.txt has the versions of requirements/runtime.txt",
         "a lock of the environment edited",
-        (COMMIT, WORKSPACE),
     ),
     "seeds": Check(
         "of metrics/seeds.json, the run of the commit's own seed has its weights and metrics",
         "a loss of it edited, from which comparisons take the spread over seeds",
-        (COMMIT, WORKSPACE),
     ),
     "cache": Check(
         "what DVC's cache holds of this commit has the hash that names it",

@@ -37,14 +37,16 @@ _OF_INSTALLING = ("/INSTALLER", "/RECORD", "/REQUESTED", "/direct_url.json")
 
 def machine() -> dict[str, Any]:
     """Processor, instruction set, operating system, Python, and the variables that choose kernels or threads."""
+    flags = kernel_flags()
     return {
         "processor": processor_name(),
-        "instruction_set": instruction_set().replace(os.environ.get("XLA_FLAGS") or "XLA_FLAGS", kernel_flags()),
+        "instruction_set": instruction_set().replace(os.environ.get("XLA_FLAGS") or "XLA_FLAGS", flags),
         "processors": os.cpu_count(),
         "operating_system": f"{platform.system()} {platform.machine()}",
         "c_library": " ".join(platform.libc_ver()),
         "python": platform.python_version(),
-        "variables": _variables(),
+        "variables": {name: os.environ[name] for name in _CHOOSING if name in os.environ}
+        | ({"XLA_FLAGS": flags} if flags else {}),
     }
 
 
@@ -62,13 +64,8 @@ def described(programs: Path, environment: Mapping[str, str]) -> tuple[dict[str,
     return told["machine"], told["packages"]
 
 
-def _variables() -> dict[str, str]:
-    found = {name: os.environ[name] for name in _CHOOSING if name in os.environ}
-    return found | ({"XLA_FLAGS": kernel_flags()} if kernel_flags() else {})
-
-
 def kernel_flags() -> str:
-    """What the variable XLA_FLAGS says of kernels."""
+    """The flags that choose kernels in the variable XLA_FLAGS."""
     return " ".join(flag for flag in os.environ.get("XLA_FLAGS", "").split() if flag.startswith(_OF_XLA))
 
 

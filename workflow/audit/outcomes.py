@@ -1,5 +1,6 @@
 """One verdict for each output: the bytes made anew against those that the commit states."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from workflow.history.revisions import Revision
 from workflow.release.pack import is_proven, objects, place
 
 IDENTICAL, WITHIN, DIFFERS = "identical", "within tolerance", "differs"
+
+#: Files made anew and files of the commit, each by path.
+Contents = tuple[Mapping[str, bytes], Mapping[str, bytes]]
 
 
 @dataclass(frozen=True)
@@ -41,38 +45,46 @@ def outcomes(commit: Revision, made: Revision, cache: Path, *, same_class: bool)
         same_class: Whether both were made on one class of processor, where bytes have to be the same.
     """
     expected, found = outputs(commit), outputs(made)
-    return [
-        _outcome(path, expected.get(path, ""), found.get(path, ""), commit, made.folder, cache, same_class=same_class)
-        for path in sorted(expected.keys() | found.keys())
-    ]
+    verdicts = []
+    for path in sorted(expected.keys() | found.keys()):
+        theirs, ours = expected.get(path, ""), found.get(path, "")
+        differ = theirs and ours and theirs != ours
+        contents = _contents(path, theirs, commit, made.folder, cache) if differ else None
+        verdicts.append(judged(path, theirs, ours, contents, same_class=same_class))
+    return verdicts
 
 
-def _outcome(
-    path: str, expected: str, found: str, commit: Revision, folder: Path, cache: Path, *, same_class: bool
-) -> Outcome:
+def judged(path: str, expected: str, found: str, contents: Contents | None, *, same_class: bool) -> Outcome:
+    """The verdict on one output.
+
+    Args:
+        path: Of the output.
+        expected: md5 that the commit states; empty if it states none.
+        found: md5 of what was made anew; empty if nothing was.
+        contents: Files made anew, and the commit's, where the md5 are different; None if the commit's are not here.
+        same_class: As for `outcomes`.
+    """
+    if expected == found:
+        return Outcome(path, expected, found, IDENTICAL, "")
     if not expected or not found:
         words = "the commit's pipeline does not write it" if expected else "the commit has none"
         return Outcome(path, expected, found, DIFFERS, words)
-    if expected == found:
-        return Outcome(path, expected, found, IDENTICAL, "")
-    theirs = _committed(path, expected, commit, cache)
-    if theirs is None:
-        words = "the commit's bytes are not here to compare: judged by the metrics that follow"
-        return Outcome(path, expected, found, DIFFERS if same_class else WITHIN, words)
-    ours = {str(file.relative_to(folder)): file.read_bytes() for file in files_of(folder / path)}
-    words, beyond = held_against(ours, theirs)
-    if same_class:
-        words = f"{words}; on one class of processor equal bytes are expected"
+    if contents is None:
+        words, beyond = "the commit's bytes are not here to compare: judged by the metrics that follow", False
+    else:
+        words, beyond = held_against(*contents)
+        if same_class:
+            words = f"{words}; on one class of processor equal bytes are expected"
     return Outcome(path, expected, found, DIFFERS if beyond or same_class else WITHIN, words)
 
 
-def _committed(path: str, md5: str, commit: Revision, cache: Path) -> dict[str, bytes] | None:
-    """The commit's own files of an output by path; None if neither git nor the cache has them, each proven."""
-    if not path.startswith(DATA):
-        content = commit.read(path)
-        names = [path] if content is not None else list(commit.hashes(path))
-        return {name: commit.require(name) for name in names}
-    found = objects(cache, path, md5)
-    if not all(is_proven(place(cache, of_file), of_file) for of_file in found.values()):
-        return None
-    return {name: place(cache, of_file).read_bytes() for name, of_file in found.items() if not of_file.endswith(".dir")}
+def _contents(path: str, md5: str, commit: Revision, folder: Path, cache: Path) -> Contents | None:
+    """The files of an output in `folder`, and the commit's own; None if neither git nor the cache has those, proven."""
+    if path.startswith(DATA):
+        places = {name: (place(cache, of_file), of_file) for name, of_file in objects(cache, path, md5).items()}
+        if not all(is_proven(*placed) for placed in places.values()):
+            return None
+        theirs = {name: file.read_bytes() for name, (file, of_file) in places.items() if not of_file.endswith(".dir")}
+    else:
+        theirs = {name: commit.require(name) for name in commit.hashes(path)}
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files_of(folder / path)}, theirs

@@ -1,46 +1,36 @@
 """Audits of recorded runs: that of a preset or of another seed, run anew, against what the commit says it found."""
 
-import hashlib
 import json
 import subprocess
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+
 from pipeline.errors import StageError
+from pipeline.params.section import PARAMS_FILE
 from workflow.audit.checkout import Checkout
-from workflow.audit.outcomes import DIFFERS, IDENTICAL, WITHIN, Outcome
-from workflow.compare.tolerance import held_against
+from workflow.audit.outcomes import Outcome, judged
 from workflow.history import seeds
-from workflow.history.presets import FOLDER
+from workflow.history.lock import WEIGHTS, md5_hex, outputs
+from workflow.history.presets import FOLDER, merged
 from workflow.history.revisions import Revision
 
-#: The commit's own code that puts the parameters of the run in place, or says why its record is not of that code.
-_PUT = {
-    "preset": """
+#: Asks the commit's own code whether the record of a run is of that code.
+_STALE = """
 import sys
-from pathlib import Path
 try:
-    from workflow.history.presets import stale_presets, write_params
+    from workflow.history import presets, seeds
 except ImportError:  # an older commit
-    from workflow.presets import stale_presets, write_params
-sys.exit(stale_presets().get(sys.argv[1]) or write_params(sys.argv[1], Path("params.yaml")))
-""",
-    "seed": """
-import sys
-from pathlib import Path
-from ruamel.yaml import YAML
-try:
-    from workflow.history.seeds import PATH, stale
-except ImportError:  # an older commit
-    from workflow.seeds import PATH, stale
-if stale():
-    sys.exit(f"{PATH} is of other code, parameters or versions")
-params = YAML().load(Path("params.yaml"))
-params["train"]["seed"] = int(sys.argv[1])
-YAML().dump(params, Path("params.yaml"))
-""",
-}
+    from workflow import presets, seeds
+kind, value = sys.argv[1:]
+if kind == "preset":
+    sys.exit(presets.stale_presets().get(value))
+if seeds.stale():
+    sys.exit(f"{seeds.PATH} is of other code, parameters or versions")
+"""
 
 
 @dataclass(frozen=True)
@@ -95,7 +85,7 @@ class Recorded:
             StageError: If the record is of other code, parameters or versions than the commit's.
         """
         done = subprocess.run(
-            ["python", "-c", _PUT[self.kind], self.value],
+            ["python", "-c", _STALE, self.kind, self.value],
             cwd=place.project,
             env=place.environment(programs),
             capture_output=True,
@@ -104,6 +94,13 @@ class Recorded:
         )
         if done.returncode:
             raise StageError(f"{self} is stale in this commit: {done.stderr.strip()}; audit the commit that made it")
+        yaml = YAML(typ="safe")
+        if self.kind == "seed":
+            changes = {"train": {"seed": int(self.value)}}
+        else:
+            changes = yaml.load(place.project / self.path.with_suffix(".yaml"))
+        params = place.project / PARAMS_FILE
+        YAML().dump(merged(yaml.load(params), changes), params)
 
     def outcomes(self, revision: Revision, made: Revision) -> list[Outcome]:
         """A verdict on each part of the record, against the run that `made` holds."""
@@ -111,32 +108,23 @@ class Recorded:
         if self.kind == "seed":
             runs = seeds.Record.model_validate_json(content).runs
             [record] = [run.model_dump() for run in runs if str(run.seed) == self.value]
-            ours = seeds.run_of(made)
-            files = {f"metrics/{name}.json": (ours["metrics"][name], record["metrics"][name]) for name in seeds.FILES}
-            parts = {"weights": (ours["weights"], record["weights"]), **files}
+            theirs, ours = record["metrics"], seeds.run_of(made)["metrics"]
         else:
             record = json.loads(content)
-            parts = {
-                "metrics/evaluation.json": (made.read_json("metrics/evaluation.json"), record["metrics"]),
-                "metrics/train.json": (made.read_json("metrics/train.json"), record["training"]),
-            }
+            theirs = {"evaluation": record["metrics"], "train": record["training"]}
+            ours = {name: made.read_json(f"metrics/{name}.json") for name in theirs}
         here = made.read_json("metrics/processor.json")
         same_class = all(here[name] == record.get(name) for name in seeds.CLASS)
-        return [
-            _outcome(path, f"{self.path}: {self}: {path}", *map(_canonical, pair), same_class=same_class)
-            for path, pair in parts.items()
-        ]
-
-
-def _outcome(path: str, name: str, ours: bytes, theirs: bytes, *, same_class: bool) -> Outcome:
-    expected, found = (hashlib.md5(content, usedforsecurity=False).hexdigest() for content in (theirs, ours))
-    if ours == theirs:
-        return Outcome(name, expected, found, IDENTICAL, "")
-    if path == "weights":
-        words, beyond = "other weights: judged by the metrics that follow", False
-    else:
-        words, beyond = held_against({path: ours}, {path: theirs})
-    return Outcome(name, expected, found, DIFFERS if beyond or same_class else WITHIN, words)
+        judge = partial(judged, same_class=same_class)
+        prefix = f"{self.path}: {self}: "
+        verdicts = []
+        if "weights" in record:
+            verdicts.append(judge(f"{prefix}weights", record["weights"], outputs(made)[WEIGHTS], None))
+        for name, stated in theirs.items():
+            path, found, expected = f"metrics/{name}.json", _canonical(ours[name]), _canonical(stated)
+            contents = {path: found}, {path: expected}
+            verdicts.append(judge(f"{prefix}{path}", md5_hex(expected), md5_hex(found), contents))
+        return verdicts
 
 
 def _canonical(content: Any) -> bytes:

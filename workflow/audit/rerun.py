@@ -24,7 +24,6 @@ _SERVES = re.compile(r"^(?P<source>.+): serves$", re.MULTILINE)
 #: Sources that are reached over a network.
 _REMOTE = ("upstream host", "apt-get")
 
-
 #: What is told of the record of a stage; it may have more, as the release of the kernel.
 _TOLD = (
     "stage",
@@ -78,7 +77,7 @@ def rerun(commit: Revision, place: Checkout, recorded: Recorded | None) -> Run:
     """
     project, notes = place.project, place.settings / "audit.json"
     began = time.monotonic()
-    programs, differing = _present(), other_environment(project)
+    programs, differing = Path(sys.executable).parent, other_environment(project)
     if differing:
         print(f"audit: the commit's environment is another one ({differing}), so it is made", flush=True)
         python = stated_python(project)
@@ -112,10 +111,6 @@ def rerun(commit: Revision, place: Checkout, recorded: Recorded | None) -> Run:
         machine=ran_on,
         packages=installed,
     )
-
-
-def _present() -> Path:
-    return Path(sys.executable).parent
 
 
 def _now() -> str:

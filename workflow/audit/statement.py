@@ -1,7 +1,7 @@
 """The record of an audit: an in-toto Statement with a SLSA provenance predicate, which standard tools read."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -10,8 +10,10 @@ from in_toto_attestation.predicates.provenance.v1.provenance_pb2 import Provenan
 from in_toto_attestation.v1.resource_descriptor import ResourceDescriptor
 from in_toto_attestation.v1.statement import Statement
 
-from workflow.audit.rerun import Run
 from workflow.audit.verdict import Audit
+
+#: Files of an audit's folder: the record, and the record in an envelope with its signature.
+RECORD, ENVELOPE = "audit.json", "audit.dsse.json"
 
 PREDICATE = "https://slsa.dev/provenance/v1"
 
@@ -69,20 +71,12 @@ def _dependencies(audit: Audit) -> list[dict[str, Any]]:
 
 
 def _annotations(audit: Audit) -> dict[str, Any]:
+    run = asdict(audit.run) if audit.run else {}
     return {
         "verdict": audit.verdict,
         "findings": [asdict(finding) for finding in audit.findings],
         "outputs": [asdict(outcome) for outcome in audit.outcomes],
-        "looked_at": _plain(audit.looked_at),
+        "looked_at": dict(audit.looked_at),
         "not_proved": dict(audit.not_proved),
-        "run": _run(audit.run) if audit.run else {},
+        "run": {name: told for name, told in run.items() if name not in ("machine", "packages")},  # told elsewhere
     }
-
-
-def _run(run: Run) -> dict[str, Any]:
-    """How it was run; machine and packages stand elsewhere."""
-    return {name: value for name, value in asdict(run).items() if name not in ("machine", "packages")}
-
-
-def _plain(names: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    return {name: list(values) for name, values in names.items()}

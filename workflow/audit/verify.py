@@ -15,11 +15,11 @@ from in_toto_attestation.v1.statement_pb2 import Statement as Message
 
 from pipeline.errors import StageError
 from workflow.audit.signing import verified
-from workflow.audit.statement import PREDICATE
+from workflow.audit.statement import ENVELOPE, PREDICATE, RECORD
 from workflow.command import end
-from workflow.history.lock import DATA, outputs
+from workflow.history.lock import DATA
 from workflow.history.revisions import Revision, resolve
-from workflow.release.pack import cache_folder, objects, place
+from workflow.release.pack import cache_folder, held_objects, place
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -46,12 +46,10 @@ def _verify(folder: Path, key: Path) -> Iterator[str]:
     Raises:
         StageError: If anything is not as it was signed.
     """
-    envelope, record = (_read(folder / name) for name in ("audit.dsse.json", "audit.json"))
+    envelope, record = (_read(folder / name) for name in (ENVELOPE, RECORD))
     payload = verified(envelope, key)
     if payload != record:
-        raise StageError(
-            f"{folder / 'audit.json'} is not the record that was signed; the signed one is in the envelope"
-        )
+        raise StageError(f"{folder / RECORD} is not the record that was signed; the signed one is in the envelope")
     content = _statement(payload)
     yield "the signature is the key's"
     asked = content["predicate"]["buildDefinition"]["externalParameters"]
@@ -88,37 +86,24 @@ def _statement(payload: bytes) -> dict[str, Any]:
 
 
 def _prove(revision: Revision, subjects: Mapping[str, str]) -> list[str]:
-    """Files that are not here.
+    """Compares files with the record, and lists those that are not here.
 
     Raises:
         StageError: If a file is another one than the record's.
     """
-    of_data = _data_objects(revision)
+    cache = cache_folder()
+    held = {path: place(cache, md5) for path, md5 in held_objects(revision, cache).items()}
     absent = []
     for name, digest in subjects.items():
-        content = _content(revision, name, of_data)
+        if not name.startswith(DATA):
+            content = revision.read(name)
+        else:
+            content = held[name].read_bytes() if name in held and held[name].is_file() else None
         if content is None:
             absent.append(name)
         elif (found := hashlib.sha256(content).hexdigest()) != digest:
             raise StageError(f"{name} of {revision.label} has sha256 {found}, the signed record {digest}")
     return absent
-
-
-def _content(revision: Revision, name: str, of_data: Mapping[str, Path]) -> bytes | None:
-    if not name.startswith(DATA):
-        return revision.read(name)
-    found = of_data.get(name)
-    return found.read_bytes() if found and found.is_file() else None
-
-
-def _data_objects(revision: Revision) -> dict[str, Path]:
-    """Where DVC's cache has, or would have, each file of the data that a commit's dvc.lock states."""
-    cache = cache_folder()
-    return {
-        name: place(cache, of_file)
-        for path, md5 in outputs(revision).items()
-        for name, of_file in objects(cache, path, md5).items()
-    }
 
 
 if __name__ == "__main__":

@@ -90,15 +90,17 @@ def _md5(revision: Revision, path: str) -> str | None:
     """md5 of a file, or of a folder's listing as DVC writes it; None if there is nothing."""
     content = revision.read(path)
     if content is not None:
-        return _hex(content)
+        return md5_hex(content)
     files = sorted(revision.hashes(path))
     if not files:
         return None
     listing = [
-        {"md5": _hex(revision.require(file)), "relpath": str(PurePosixPath(file).relative_to(path))} for file in files
+        {"md5": md5_hex(revision.require(file)), "relpath": str(PurePosixPath(file).relative_to(path))}
+        for file in files
     ]
-    return _hex(json.dumps(listing, sort_keys=True).encode()) + ".dir"
+    return md5_hex(json.dumps(listing, sort_keys=True).encode()) + ".dir"
 
 
-def _hex(content: bytes) -> str:
+def md5_hex(content: bytes) -> str:
+    """Hex md5 of some bytes, as DVC names them."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()

@@ -48,10 +48,13 @@ def write_params(name: str, target: Path) -> None:
         YAML().dump(_changed_by(name), handle)
 
 
+def merged(params: Mapping[str, Any], changes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Parameters with the values of `changes`, by section and key, in place of their own."""
+    return {**params, **{section: {**params.get(section, {}), **values} for section, values in changes.items()}}
+
+
 def _changed_by(name: str) -> dict[str, Any]:
-    params: dict[str, Any] = YAML(typ="safe").load(PARAMS_FILE)
-    changes = read_preset(name)
-    return params | {section: {**params.get(section, {}), **values} for section, values in changes.items()}
+    return merged(YAML(typ="safe").load(PARAMS_FILE), read_preset(name))
 
 
 def run_digest(values: Mapping[str, Any], stages: Sequence[str] = STAGES, read: Reader = read_file) -> str:

@@ -58,7 +58,10 @@ def release(version: str) -> Path:
         write_pack(partial, version, resolve("HEAD"))
         try:
             git(Path(), "tag", "--annotate", tags[0], "--message", f"Version {version}")
-            _run("gto", "register", MODEL, "HEAD", "--version", tags[0], "--message", f"Version {version}")
+            register = ["gto", "register", MODEL, "HEAD", "--version", tags[0], "--message", f"Version {version}"]
+            done = subprocess.run(register, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise StageError(f"`{' '.join(register)}` failed: {done.stderr.strip()}")
         except StageError:
             subprocess.run(["git", "tag", "--delete", *tags], capture_output=True, check=False)
             raise
@@ -86,13 +89,6 @@ def _faults(version: str) -> Iterator[str]:
     yield from (f"preset {name}: {why}: `make experiment NAME={name}`" for name, why in stale_presets().items())
     if seeds.stale():
         yield f"{seeds.PATH} is of other code, parameters or versions: `make seeds`"
-
-
-def _run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise StageError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
-    return done.stdout.strip()
 
 
 if __name__ == "__main__":

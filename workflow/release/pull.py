@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -14,7 +13,7 @@ from typing import IO
 from pipeline.errors import StageError
 from workflow.command import end
 from workflow.history.revisions import WORKSPACE, resolve
-from workflow.release.pack import Manifest, cache_folder, held_bytes, held_outputs, place, read_pack
+from workflow.release.pack import Manifest, cache_folder, place, read_pack
 
 _TIMEOUT_SECONDS = 30
 
@@ -46,16 +45,16 @@ def pull(source: str) -> Manifest:
     Raises:
         StageError: If it cannot be read, is of another commit, or is not as it was packed.
     """
-    cache, here = cache_folder(), resolve(WORKSPACE)
+    cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".pull.", dir=cache.parent) as folder:  # on the same disk, so that a rename moves
         with _opened(source) as pack:
-            manifest = read_pack(pack, Path(folder), held_outputs(here), held_bytes(here))
+            manifest = read_pack(pack, Path(folder), resolve(WORKSPACE))
         for md5 in manifest.objects:
-            target = place(cache, md5)
+            unpacked, target = place(Path(folder), md5), place(cache, md5)
             target.parent.mkdir(exist_ok=True)
-            (Path(folder) / md5).chmod(_READ_ONLY)
-            os.replace(Path(folder) / md5, target)
+            unpacked.chmod(_READ_ONLY)
+            os.replace(unpacked, target)
     return manifest
 
 
@@ -70,7 +69,7 @@ def _opened(source: str) -> AbstractContextManager[IO[bytes]]:
             opened: AbstractContextManager[IO[bytes]] = urllib.request.urlopen(source, timeout=_TIMEOUT_SECONDS)
             return opened
         return Path(source).open("rb")
-    except (OSError, urllib.error.URLError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise StageError(
             f"FROM = {source!r} cannot be read ({error}); expected the path or the http(s) address of a pack that "
             f"`make release` wrote"
