@@ -6,7 +6,7 @@ import io
 import json
 import tarfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from hashlib import md5, sha256
 from pathlib import Path
@@ -54,6 +54,14 @@ def clone(released: Project, tmp_path: Path) -> Project:
     return Project(folder)
 
 
+def unreleased(released: Project, folder: Path) -> Project:
+    """A copy of the project as it was before its release."""
+    project = released.copy_to(folder)
+    remove(project, "releases")
+    assert project.run("git", "tag", "--delete", f"v{VERSION}", f"fashion-vae@v{VERSION}").returncode == 0
+    return project
+
+
 def cached(project: Project) -> set[str]:
     folder = project.folder / ".dvc" / "cache"
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
@@ -80,12 +88,9 @@ def test_a_pack_holds_every_output_that_dvc_holds_with_its_hashes(released: Proj
 
 
 def test_equal_outputs_give_equal_packs(released: Project, pack: Path, tmp_path: Path) -> None:
-    project = released.copy_to(tmp_path / "again")
-    for tag in (f"v{VERSION}", f"fashion-vae@v{VERSION}"):
-        assert project.run("git", "tag", "--delete", tag).returncode == 0
-    before = pack.read_bytes()
+    project = unreleased(released, tmp_path / "again")
     assert run(project, "release", VERSION)[0] == 0
-    assert (project.folder / "releases" / pack.name).read_bytes() == before
+    assert (project.folder / "releases" / pack.name).read_bytes() == pack.read_bytes()
 
 
 @pytest.mark.parametrize("kind", ["path", pytest.param("http", marks=pytest.mark.whole)])
@@ -109,13 +114,17 @@ def served(released: Project) -> Iterator[str]:
         server.shutdown()
 
 
-def unpacked(pack: Path) -> tuple[dict[str, dict[str, object]], dict[str, bytes]]:
+Manifest = dict[str, dict[str, object]]
+Objects = dict[str, bytes]
+
+
+def unpacked(pack: Path) -> tuple[Manifest, Objects]:
     with tarfile.open(pack) as archive:
         contents = {entry.name: archive.extractfile(entry).read() for entry in archive}  # type: ignore[union-attr]
     return json.loads(contents.pop("manifest.json")), contents
 
 
-def repacked(path: Path, manifest: Mapping[str, object], objects: Mapping[str, bytes]) -> Path:
+def repacked(path: Path, manifest: Manifest, objects: Objects) -> Path:
     with tarfile.open(path, "w:gz") as archive:
         for name, content in {"manifest.json": json.dumps(manifest).encode(), **objects}.items():
             entry = tarfile.TarInfo(name)
@@ -124,50 +133,38 @@ def repacked(path: Path, manifest: Mapping[str, object], objects: Mapping[str, b
     return path
 
 
-Parts = tuple[dict[str, dict[str, object]], dict[str, bytes]]
+def state(manifest: Manifest, name: str, content: bytes) -> None:
+    manifest["objects"][name] = {"size": len(content), "sha256": sha256(content).hexdigest()}
 
 
-def one_byte(parts: Parts) -> Parts:
-    manifest, objects = parts
+def one_byte(_: Manifest, objects: Objects) -> None:
     name = max(objects, key=lambda name: len(objects[name]))
     objects[name] = objects[name][:-1] + bytes([objects[name][-1] ^ 1])
-    return manifest, objects
 
 
-def one_byte_and_its_sha256(parts: Parts) -> Parts:
-    manifest, objects = one_byte(parts)
+def one_byte_and_its_sha256(manifest: Manifest, objects: Objects) -> None:
+    one_byte(manifest, objects)
     for name, content in objects.items():
-        manifest["objects"][name] = {"size": len(content), "sha256": sha256(content).hexdigest()}
-    return manifest, objects
+        state(manifest, name, content)
 
 
-def a_member_less(parts: Parts) -> Parts:
-    parts[1].popitem()
-    return parts
+def a_member_more(_: Manifest, objects: Objects) -> None:
+    objects["../../outside"] = b"x"
 
 
-def a_member_more(parts: Parts) -> Parts:
-    parts[1]["../../outside"] = b"x"
-    return parts
+def a_stated_member_more(manifest: Manifest, objects: Objects) -> None:
+    name = md5(b"more", usedforsecurity=False).hexdigest()
+    objects[name] = b"more"
+    state(manifest, name, b"more")
 
 
-def a_stated_member_more(parts: Parts) -> Parts:
-    content = b"more"
-    name = md5(content, usedforsecurity=False).hexdigest()
-    parts[1][name] = content
-    parts[0]["objects"][name] = {"size": 4, "sha256": sha256(content).hexdigest()}
-    return parts
+def a_path_for_a_name(manifest: Manifest, objects: Objects) -> None:
+    a_member_more(manifest, objects)
+    state(manifest, "../../outside", b"x")
 
 
-def a_path_for_a_name(parts: Parts) -> Parts:
-    parts[0]["objects"]["../../outside"] = {"size": 1, "sha256": sha256(b"x").hexdigest()}
-    parts[1]["../../outside"] = b"x"
-    return parts
-
-
-def a_bomb(parts: Parts) -> Parts:
-    parts[0]["objects"]["0" * 32] = {"size": 2**40, "sha256": "0" * 64}
-    return parts
+def a_bomb(manifest: Manifest, _: Objects) -> None:
+    manifest["objects"]["0" * 32] = {"size": 2**40, "sha256": "0" * 64}
 
 
 @pytest.mark.parametrize(
@@ -175,20 +172,22 @@ def a_bomb(parts: Parts) -> Parts:
     [
         (one_byte, "is not the one that was packed"),
         (one_byte_and_its_sha256, "is not the one that was packed"),
-        (a_member_less, "the pack lacks or adds"),
+        (lambda _, objects: objects.popitem(), "the pack lacks or adds"),
         (a_member_more, "'../../outside' of 1 bytes that its manifest does not state"),
         (a_stated_member_more, "the pack lacks or adds"),
         (a_path_for_a_name, "names objects that DVC cannot have"),
-        (a_bomb, f"the pack states {2**40}"),
+        (a_bomb, "the pack states 1099"),
     ],
 )
 def test_a_pack_that_was_altered_is_refused_and_fills_nothing(
-    clone: Project, pack: Path, tmp_path: Path, damage: Callable[[Parts], Parts], words: str
+    clone: Project, pack: Path, tmp_path: Path, damage: Callable[[Manifest, Objects], object], words: str
 ) -> None:
-    spoilt = repacked(tmp_path / "spoilt.tar.gz", *damage(unpacked(pack)))
+    manifest, objects = unpacked(pack)
+    damage(manifest, objects)
+    spoilt = repacked(tmp_path / "spoilt.tar.gz", manifest, objects)
     code, said = run(clone, "release.pull", str(spoilt))
     assert code == 1
-    assert words.partition("states ")[0] in said
+    assert words in said
     assert not cached(clone)
     assert not (tmp_path / "outside").exists()
 
@@ -231,10 +230,6 @@ def test_the_pack_of_another_commit_is_refused_by_the_outputs_that_differ(
     assert "data/raw" not in said
 
 
-def nothing(_: Project) -> None:
-    """Leaves the project as it is."""
-
-
 def edited_metric(project: Project) -> None:
     path = project.folder / "metrics" / "samples.json"
     path.write_text(path.read_text(encoding="utf-8").replace("coverage_se", "coverage__se"), encoding="utf-8")
@@ -249,13 +244,11 @@ def stale_lock(project: Project) -> None:
 @pytest.mark.parametrize(
     ("version", "damage", "words"),
     [
-        ("1.2", nothing, "'1.2' is not released:\n  it should be a semantic version"),
-        pytest.param("v1.2.3", nothing, "it should be a semantic version without a prefix", marks=pytest.mark.whole),
-        (
-            "1.2.4",
-            nothing,
-            "pyproject.toml states version 1.2.3\n  CHANGELOG.md has no section `## 1.2.4`",
+        ("1.2", lambda _: None, "'1.2' is not released:\n  it should be a semantic version"),
+        pytest.param(
+            "v1.2.3", lambda _: None, "it should be a semantic version without a prefix", marks=pytest.mark.whole
         ),
+        ("1.2.4", lambda _: None, "pyproject.toml states version 1.2.3\n  CHANGELOG.md has no section `## 1.2.4`"),
         (VERSION, stale_lock, "dvc.lock is stale, check, train, "),
         (VERSION, edited_metric, "metrics/samples.json: not what samples wrote"),
         *(
@@ -271,10 +264,7 @@ def stale_lock(project: Project) -> None:
 def test_what_is_not_true_is_not_released(
     released: Project, tmp_path: Path, version: str, damage: Callable[[Project], object], words: str
 ) -> None:
-    project = released.copy_to(tmp_path / "untrue")
-    (project.folder / "releases" / f"fashion-vae-{VERSION}.tar.gz").unlink()
-    for tag in (f"v{VERSION}", f"fashion-vae@v{VERSION}"):
-        assert project.run("git", "tag", "--delete", tag).returncode == 0
+    project = unreleased(released, tmp_path / "untrue")
     damage(project)
     tags = project.run("git", "tag", "--list").stdout
     code, said = run(project, "release", version)

@@ -24,52 +24,40 @@ MODEL = "fashion-vae"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Releases the commit at hand, or says everything that stands in the way.
-
-    Returns:
-        Exit status: 0.
+    """Packs and tags the commit at hand. Writes nothing unless everything is true.
 
     Raises:
         StageError: With everything that stands in the way.
     """
     if len(arguments) != 1:
         raise StageError(f"received {len(arguments)} arguments; usage: make release VERSION=1.0.0")
-    path = release(arguments[0])
-    print(
-        f"release: wrote {path}, {path.stat().st_size / 1e6:.0f} MB, sha256 {sha256_file(path)}\n"
-        f"release: tagged v{arguments[0]} and {MODEL}@v{arguments[0]}; publish them: git push origin v{arguments[0]} "
-        f"{MODEL}@v{arguments[0]}, and the pack wherever people download from"
-    )
-    return 0
-
-
-def release(version: str) -> Path:
-    """The pack of the commit at hand, which is tagged; nothing is written unless everything is true.
-
-    Raises:
-        StageError: With everything that is not.
-    """
-    faults = list(_faults(version))
-    if faults:
+    (version,) = arguments
+    if faults := list(_faults(version)):
         raise StageError("\n  ".join([f"version {version!r} is not released:", *faults]))
     path = FOLDER / f"fashion-vae-{version}.tar.gz"
-    tags = [f"v{version}", f"{MODEL}@v{version}"]
+    tag, message = f"v{version}", f"Version {version}"
+    tag_of_gto = f"{MODEL}@{tag}"
+    register = ["gto", "register", MODEL, "HEAD", "--version", tag, "--message", message]
     with atomic(path) as partial:
         write_pack(partial, version, resolve("HEAD"))
         try:
-            git(Path(), "tag", "--annotate", tags[0], "--message", f"Version {version}")
-            register = ["gto", "register", MODEL, "HEAD", "--version", tags[0], "--message", f"Version {version}"]
+            git(Path(), "tag", "--annotate", tag, "--message", message)
             done = subprocess.run(register, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise StageError(f"`{' '.join(register)}` failed: {done.stderr.strip()}")
         except StageError:
-            subprocess.run(["git", "tag", "--delete", *tags], capture_output=True, check=False)
+            subprocess.run(["git", "tag", "--delete", tag, tag_of_gto], capture_output=True, check=False)
             raise
-    return path
+    print(
+        f"release: wrote {path}, {path.stat().st_size / 1e6:.0f} MB, sha256 {sha256_file(path)}\n"
+        f"release: tagged {tag} and {tag_of_gto}; publish them: git push origin {tag} {tag_of_gto}, and the pack "
+        f"wherever people download from"
+    )
+    return 0
 
 
 def _faults(version: str) -> Iterator[str]:
-    """What stands in the way, a phrase each."""
+    """Lists what stands in the way."""
     if not re.fullmatch(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)", version):
         yield "it should be a semantic version without a prefix, as 1.0.0"
         return

@@ -44,19 +44,12 @@ class Packed(Section):
 
 
 class Manifest(Section):
-    """What a pack holds.
+    """What a pack holds."""
 
-    Attributes:
-        version: Of the release.
-        commit: Full id of the commit that it belongs to.
-        outputs: md5 by path, as dvc.lock states them.
-        objects: By md5, as DVC's cache names them.
-    """
-
-    version: str
-    commit: str
-    outputs: dict[str, str]
-    objects: dict[Annotated[str, Field(pattern=r"^[0-9a-f]{32}(\.dir)?$")], Packed]
+    version: str  # of the release
+    commit: str  # full id of the commit that it belongs to
+    outputs: dict[str, str]  # md5 by path, as dvc.lock states them
+    objects: dict[Annotated[str, Field(pattern=r"^[0-9a-f]{32}(\.dir)?$")], Packed]  # by md5, as DVC's cache names them
 
     @property
     def size(self) -> int:

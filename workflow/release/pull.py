@@ -13,7 +13,7 @@ from typing import IO
 from pipeline.errors import StageError
 from workflow.command import end
 from workflow.history.revisions import WORKSPACE, resolve
-from workflow.release.pack import Manifest, cache_folder, place, read_pack
+from workflow.release.pack import cache_folder, place, read_pack
 
 _TIMEOUT_SECONDS = 30
 
@@ -22,40 +22,27 @@ _READ_ONLY = 0o444
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Pulls, and checks the outputs out.
-
-    Returns:
-        Exit status: 0.
+    """Puts the objects of a pack into the cache, all or none, each proven against dvc.lock, and checks them out.
 
     Raises:
-        StageError: If it cannot be pulled, or checked out.
+        StageError: If the pack cannot be read, is of another commit, or is not as it was packed.
     """
     if len(arguments) != 1 or not arguments[0]:
         raise StageError("no source received; usage: make pull FROM=path-or-url")
-    manifest = pull(arguments[0])
-    if subprocess.run(["dvc", "checkout", "--quiet", *manifest.outputs], check=False).returncode:
-        raise StageError("`dvc checkout` failed, its message stands above; the cache is filled: run it again")
-    print(f"pull: version {manifest.version} is in place, {len(manifest.outputs)} outputs, as dvc.lock states them")
-    return 0
-
-
-def pull(source: str) -> Manifest:
-    """Puts the objects of a pack into the cache, all or none, each proven against dvc.lock.
-
-    Raises:
-        StageError: If it cannot be read, is of another commit, or is not as it was packed.
-    """
     cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".pull.", dir=cache.parent) as folder:  # on the same disk, so that a rename moves
-        with _opened(source) as pack:
+        with _opened(arguments[0]) as pack:
             manifest = read_pack(pack, Path(folder), resolve(WORKSPACE))
         for md5 in manifest.objects:
             unpacked, target = place(Path(folder), md5), place(cache, md5)
             target.parent.mkdir(exist_ok=True)
             unpacked.chmod(_READ_ONLY)
             os.replace(unpacked, target)
-    return manifest
+    if subprocess.run(["dvc", "checkout", "--quiet", *manifest.outputs], check=False).returncode:
+        raise StageError("`dvc checkout` failed, its message stands above; the cache is filled: run it again")
+    print(f"pull: version {manifest.version} is in place, {len(manifest.outputs)} outputs, as dvc.lock states them")
+    return 0
 
 
 def _opened(source: str) -> AbstractContextManager[IO[bytes]]:
@@ -66,8 +53,7 @@ def _opened(source: str) -> AbstractContextManager[IO[bytes]]:
     """
     try:
         if source.startswith(("http://", "https://", "file://")):
-            opened: AbstractContextManager[IO[bytes]] = urllib.request.urlopen(source, timeout=_TIMEOUT_SECONDS)
-            return opened
+            return urllib.request.urlopen(source, timeout=_TIMEOUT_SECONDS)
         return Path(source).open("rb")
     except (OSError, ValueError) as error:
         raise StageError(
