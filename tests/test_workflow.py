@@ -14,7 +14,7 @@ from pipeline.errors import StageError
 from pipeline.params.whole import load_params
 from workflow.compare.tolerance import flatten, tolerated
 from workflow.experiment import overrides
-from workflow.history.presets import preset_names, read_preset, run_digest, write_params
+from workflow.history.presets import preset_names, run_digest, write_params
 from workflow.history.working_copy import working_copy
 from workflow.scale.seeds import main as make_seeds
 
@@ -131,7 +131,7 @@ def test_a_record_is_stale_once_a_source_of_its_run_changed(two_revisions: Proje
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones(project: Project) -> None:
-    for arguments in (["nonsense"], [""], []):
+    for arguments in (["nonsense"], ["../params"], [""], []):
         done = project.run(*EXPERIMENT, *arguments)
         assert done.returncode == 1
         assert "it should be one of: quick" in done.stderr
@@ -150,16 +150,17 @@ def test_the_digest_of_a_run_is_of_what_metrics_follow_from() -> None:
     assert run_digest(changed("train", seed=99)) != digest
 
 
-def test_a_preset_that_is_no_file_is_refused() -> None:
-    with pytest.raises(StageError, match=r"NAME = '\.\./x': it should be one of"):
-        read_preset("../x")
-
-
-def test_a_working_copy_is_the_project_as_it_stands(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def here(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """The project, whose folder is the current one."""
     monkeypatch.chdir(project.folder)
     monkeypatch.setenv("PATH", project.environment()["PATH"])
-    (project.folder / "vae/new.py").write_text("new")
-    (project.folder / "params.yaml").write_text("edited")
+    return project
+
+
+def test_a_working_copy_is_the_project_as_it_stands(here: Project) -> None:
+    (here.folder / "vae/new.py").write_text("new")
+    (here.folder / "params.yaml").write_text("edited")
     with working_copy() as copy:
         assert (copy / "vae/new.py").read_text() == "new"
         assert (copy / "params.yaml").read_text() == "edited"
@@ -167,17 +168,13 @@ def test_a_working_copy_is_the_project_as_it_stands(project: Project, monkeypatc
     assert not copy.exists()
 
 
-def test_a_working_copy_runs_from_the_cache_and_leaves_the_project_alone(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(project.folder)
-    monkeypatch.setenv("PATH", project.environment()["PATH"])
-    results = project.tracked_results()
+def test_a_working_copy_runs_from_the_cache_and_leaves_the_project_alone(here: Project) -> None:
+    results = here.tracked_results()
     with working_copy() as copy:
         assert "Running stage" not in Project(copy).repro("train")
         assert Project(copy).tracked_results() == results
-    assert project.tracked_results() == results
-    assert project.run("git", "status", "--porcelain").stdout == ""
+    assert here.tracked_results() == results
+    assert here.run("git", "status", "--porcelain").stdout == ""
 
 
 @pytest.mark.parametrize("count", ["1", "0", "-3", "many", ""])

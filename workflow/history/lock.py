@@ -17,12 +17,11 @@ WEIGHTS = "data/model"
 
 def stages_of(revision: Revision) -> Mapping[str, Any]:
     """The stages of a revision's dvc.lock, by name."""
-    stages: Mapping[str, Any] = revision.read_yaml(LOCK)["stages"]
-    return stages
+    return revision.read_yaml(LOCK)["stages"]
 
 
 def outputs(revision: Revision) -> dict[str, str]:
-    """md5 of each output that dvc.lock states, by path; of a folder that of its listing, which ends in `.dir`."""
+    """Maps each output path in dvc.lock to its md5. A folder's md5 is that of its listing, and ends in `.dir`."""
     return {out["path"]: out["md5"] for stage in stages_of(revision).values() for out in stage.get("outs", [])}
 
 
@@ -32,7 +31,9 @@ def contradictions(revision: Revision) -> list[str]:
     Looks at code, parameters and the results that git tracks. What DVC alone tracks need not be here.
     """
     stages = stages_of(revision)
-    return sorted({*_params(revision, stages), *_code(revision, stages), *_files(revision, stages)})
+    changed = of_other_code(stages, revision.read_yaml(PARAMS)["model"], revision.read)
+    code = (f"the code of {name}: not what it ran with" for name in changed)
+    return sorted({*_params(revision, stages), *code, *_files(revision, stages)})
 
 
 def of_other_code(stages: Mapping[str, Any], model: Mapping[str, Any], read: Reader) -> list[str]:
@@ -47,11 +48,6 @@ def of_other_code(stages: Mapping[str, Any], model: Mapping[str, Any], read: Rea
     ran = {name: stage["params"][file][name] for name, stage in stages.items() if file in stage.get("params", {})}
     found = code_digests(ran, model, read) if ran else {}
     return [name for name in ran if found[name] != ran[name]]
-
-
-def _code(revision: Revision, stages: Mapping[str, Any]) -> Iterator[str]:
-    changed = of_other_code(stages, revision.read_yaml(PARAMS)["model"], revision.read)
-    return (f"the code of {name}: not what it ran with" for name in changed)
 
 
 def _params(revision: Revision, stages: Mapping[str, Any]) -> Iterator[str]:
@@ -76,14 +72,14 @@ def _files(revision: Revision, stages: Mapping[str, Any]) -> Iterator[str]:
     for name, stage in stages.items():
         for kind, verb in (("deps", "read"), ("outs", "wrote")):
             if kind == "deps" and str(CODE_FILE) in {entry["path"] for entry in stage.get("outs", [])}:
-                continue  # it reads all code, of which comments change no result: `_code` looks at the rest
+                continue  # it reads all code, of which comments change no result: its digests say the rest
             for entry in stage.get(kind, []):
-                path, locked = entry["path"], entry["md5"]
-                found = None if path.startswith(DATA) else _md5(revision, path)
-                if found is None and not path.startswith(DATA):
-                    yield f"{path}: missing, and {name} {verb} it"
-                elif found and found != locked:
-                    yield f"{path}: not what {name} {verb}"
+                path = entry["path"]
+                if path.startswith(DATA):
+                    continue
+                found = _md5(revision, path)
+                if found != entry["md5"]:
+                    yield f"{path}: not what {name} {verb}" if found else f"{path}: missing, and {name} {verb} it"
 
 
 def _md5(revision: Revision, path: str) -> str | None:

@@ -38,8 +38,7 @@ def read_preset(name: str) -> dict[str, dict[str, Any]]:
     """
     if name not in preset_names():
         raise StageError(f"NAME = {name!r}: it should be one of: {', '.join(preset_names())} ({FOLDER}/NAME.yaml)")
-    sections: dict[str, dict[str, Any]] = YAML(typ="safe").load(FOLDER / f"{name}.yaml")
-    return sections
+    return YAML(typ="safe").load(FOLDER / f"{name}.yaml")
 
 
 def write_params(name: str, target: Path) -> None:
@@ -86,7 +85,7 @@ def record_run(name: str) -> Path:
         {
             "command": f"make experiment NAME={name}",
             "parent_commit": resolve("HEAD").commit,
-            "digest": run_digest(_plain(load_params())),
+            "digest": run_digest(load_params().model_dump(mode="json")),
             "seed": load_params().train.seed,
             "train_seconds": round(train["seconds"], 1),
             "evaluate_seconds": round(evaluate["seconds"], 1),
@@ -101,7 +100,7 @@ def record_run(name: str) -> Path:
 
 
 def run_record(stage: str) -> Mapping[str, Any]:
-    """What the run of a stage recorded that the workspace's results are of.
+    """What a stage recorded of the run that made the workspace's results.
 
     Raises:
         StageError: If the record is missing or of another run.
@@ -125,7 +124,7 @@ def stale_presets() -> dict[str, str]:
     stale = {}
     for name in preset_names():
         path = FOLDER / f"{name}.json"
-        if path.is_file() and _json(path)["digest"] != run_digest(_plain(resolved(name))):
+        if path.is_file() and _json(path)["digest"] != run_digest(resolved(name).model_dump(mode="json")):
             stale[name] = f"{path} is of other code, parameters or versions"
     return stale
 
@@ -133,10 +132,6 @@ def stale_presets() -> dict[str, str]:
 def resolved(name: str) -> Params:
     """The parameters of this project with a preset's values in place of its own, checked."""
     return Params.model_validate_json(json.dumps(_changed_by(name)))
-
-
-def _plain(params: Params) -> dict[str, Any]:
-    return params.model_dump(mode="json")
 
 
 def _json(path: Path) -> Any:

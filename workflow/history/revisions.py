@@ -33,17 +33,11 @@ _HELD = {
 
 @dataclass(frozen=True)
 class Revision:
-    """One state of the project's files.
+    """One state of the project's files."""
 
-    Attributes:
-        name: As a person typed it.
-        commit: Full id of the commit; None for the workspace.
-        folder: Where the project lies, in a working copy of its own git repository.
-    """
-
-    name: str
-    commit: str | None
-    folder: Path = Path()
+    name: str  # as a person typed it
+    commit: str | None  # full id of the commit; None for the workspace
+    folder: Path = Path()  # where the project lies, in a working copy of its own git repository
 
     @property
     def label(self) -> str:
@@ -84,7 +78,7 @@ class Revision:
         return _of_yaml(self.require(path))
 
     def hashes(self, *folders: str) -> dict[str, str]:
-        """Git's ids of the files under the folders, one at least, or of the files named, by path from the project."""
+        """Git's id of each file that is named or lies in a named folder, one at least, by path from the project."""
         if self.commit is None:
             paths = files(self.folder, *folders)
             hashed = git(self.folder, "hash-object", "--", *paths).split() if paths else []

@@ -31,19 +31,15 @@ _WITHOUT_ERROR = ("active_units", "calibration_error")
 class Run(Section):
     """What is recorded of the run of one seed.
 
-    Attributes:
-        seed: Of training.
-        instruction_set: With `caches` and `intra_op` the class of processor, as in `metrics/processor.json`.
-        weights: md5 of the folder of weights, as in `dvc.lock`.
-        metrics: By name of their file.
+    `instruction_set`, `caches` and `intra_op` are the class of processor, as in `metrics/processor.json`.
     """
 
-    seed: int
+    seed: int  # of training
     instruction_set: str
     caches: str
     intra_op: int
-    weights: str
-    metrics: dict[str, Any]
+    weights: str  # md5 of the folder of weights, as in dvc.lock
+    metrics: dict[str, Any]  # by name of their file
 
 
 class Record(Section):
