@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from conftest import ROOT, Project, command_of, remove, run_steps, without_results
+from conftest import ROOT, Project, command_of, outs_of, remove, run_steps, without_results
 from google.protobuf import json_format
 from in_toto_attestation.predicates.provenance.v1.provenance_pb2 import Provenance
 from in_toto_attestation.v1.statement_pb2 import Statement
@@ -33,9 +33,12 @@ def audit(project: Project, *options: str) -> tuple[int, str, dict[str, Any]]:
     """Exit status, what was said, and the annotations of the record, of an audit of HEAD."""
     done = project.run(*AUDIT, *options, "--output", "audits/it")
     path = project.folder / "audits/it/audit.json"
-    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    found = content["predicate"]["runDetails"]["byproducts"][0]["annotations"] if content else {}
-    return done.returncode, done.stdout + done.stderr, found
+    return done.returncode, done.stdout + done.stderr, annotations(path) if path.is_file() else {}
+
+
+def annotations(record: Path) -> dict[str, Any]:
+    """The project's own part of a record."""
+    return json.loads(record.read_text(encoding="utf-8"))["predicate"]["runDetails"]["byproducts"][0]["annotations"]
 
 
 def hex_md5(content: bytes) -> str:
@@ -80,20 +83,14 @@ def moved(project: Project, path: str, keys: tuple[str | int, ...], by: float) -
     return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
 
 
+EVALUATION, PER_IMAGE, SEEDS = "metrics/evaluation.json", "metrics/per_image.npz", "metrics/seeds.json"
+FIGURES = "metrics/figures"
+
 NLL = ("test", "binarised", "nll_nats")
 
 
-def edited_metric(project: Project) -> None:
-    content = moved(project, "metrics/evaluation.json", NLL, -0.1)
-    (project.folder / "metrics/evaluation.json").write_bytes(content)
-
-
-def edited_metric_and_its_lock(project: Project) -> None:
-    forge(project, "metrics/evaluation.json", moved(project, "metrics/evaluation.json", NLL, -0.1))
-
-
-def edited_metric_and_all_that_states_it(project: Project) -> None:
-    forge(project, "metrics/evaluation.json", moved(project, "metrics/evaluation.json", NLL, -0.1), provenance=True)
+def lower_nll(project: Project) -> bytes:
+    return moved(project, EVALUATION, NLL, -0.1)
 
 
 def edited_class(project: Project) -> None:
@@ -102,15 +99,6 @@ def edited_class(project: Project) -> None:
     cells = row.split(",")
     cells[-2] = f"{float(cells[-2]) - 0.1:.6g}"
     forge(project, "metrics/per_class.csv", table.replace(row, ",".join(cells)).encode(), provenance=True)
-
-
-def edited_figure(project: Project) -> None:
-    path = project.folder / "metrics/figures/samples.png"
-    shutil.copyfile(path.with_name("reconstructions.png"), path)
-
-
-def changed_parameter(project: Project) -> None:
-    project.set_params({"train": {"learning_rate": 0.002}})
 
 
 def changed_source(project: Project) -> None:
@@ -134,24 +122,8 @@ def digests_of_other_code(project: Project) -> None:
     replace(project, "metrics/code.json", ('"train": "', '"train": "0'))
 
 
-def replaced_data(project: Project, folder: str, name: str, content: bytes) -> None:
-    """Replaces a file of an output in the cache, with every entry of the lock."""
-    path = project.folder / folder / name
-    listing = json.loads((cached(project, lock_md5(project, folder))).read_bytes())
-    path.unlink()
-    path.write_bytes(content)
-    entry = next(entry for entry in listing if entry["relpath"] == name)
-    entry["md5"] = hex_md5(content)
-    text = json.dumps(listing, sort_keys=True).encode()
-    for made, digest in ((content, hex_md5(content)), (text, f"{hex_md5(text)}.dir")):
-        cached(project, digest).parent.mkdir(exist_ok=True)
-        cached(project, digest).write_bytes(made)
-    replace(project, "dvc.lock", (lock_md5(project, folder), f"{hex_md5(text)}.dir"))
-
-
-def lock_md5(project: Project, path: str) -> str:
-    lock = YAML(typ="safe").load(project.folder / "dvc.lock")
-    return next(out["md5"] for stage in lock["stages"].values() for out in stage["outs"] if out["path"] == path)
+def model_md5(project: Project) -> str:
+    return outs_of(project, "train")["data/model"]
 
 
 def cached(project: Project, digest: str) -> Path:
@@ -159,47 +131,39 @@ def cached(project: Project, digest: str) -> Path:
 
 
 def replaced_weights(project: Project) -> None:
-    content = (project.folder / "data/model/encoder.weights.h5").read_bytes()
-    replaced_data(project, "data/model", "encoder.weights.h5", content[:-1] + bytes([content[-1] ^ 1]))
+    """Replaces the encoder's weights, in the cache and with every entry of the lock, too."""
+    path, before = project.folder / "data/model/encoder.weights.h5", model_md5(project)
+    listing = json.loads(cached(project, before).read_bytes())
+    content = path.read_bytes() + b"x"
+    path.unlink()  # it may be a link into the cache
+    path.write_bytes(content)
+    next(entry for entry in listing if entry["relpath"] == path.name)["md5"] = hex_md5(content)
+    text = json.dumps(listing, sort_keys=True).encode()
+    for made, digest in ((content, hex_md5(content)), (text, f"{hex_md5(text)}.dir")):
+        cached(project, digest).parent.mkdir(exist_ok=True)
+        cached(project, digest).write_bytes(made)
+    replace(project, "dvc.lock", (before, f"{hex_md5(text)}.dir"))
 
 
-def replaced_array(project: Project) -> None:
-    path = project.folder / "data/prepared/train/images.npy"
-    images = np.load(path)
-    images[0] = 1 - images[0]
-    np.save(project.folder / "array.npy", images)
-    replaced_data(project, "data/prepared/train", "images.npy", (project.folder / "array.npy").read_bytes())
-    (project.folder / "array.npy").unlink()
-
-
-def damaged_cache(project: Project) -> None:
-    listing = json.loads(cached(project, lock_md5(project, "data/model")).read_bytes())
-    file = cached(project, listing[0]["md5"])
+def damaged_weights(project: Project) -> None:
+    """Flips a bit of the encoder's weights in the cache."""
+    listing = json.loads(cached(project, model_md5(project)).read_bytes())
+    file = cached(project, next(entry["md5"] for entry in listing if entry["relpath"] == "encoder.weights.h5"))
     file.chmod(0o644)
-    file.write_bytes(file.read_bytes()[:-1])
+    flip(file, 5000)
 
 
-def file_of_another_form(project: Project) -> None:
-    forge(project, "metrics/per_image.npz", b"no arrays", provenance=True)
-
-
-def empty_file(project: Project) -> None:
-    forge(project, "metrics/per_image.npz", b"", provenance=True)
-
-
-def record_of_another_form(project: Project) -> None:
-    forge(project, "metrics/provenance/train.json", b'[{"outputs": 3}]')
-
-
-def conflict_left_in_the_lock(project: Project) -> None:
-    replace(project, "dvc.lock", ("stages:\n", "stages:\n<<<<<<< HEAD\n=======\n>>>>>>> other\n"))
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
 
 
 def half_of_another_lock(project: Project) -> None:
     """A merge that took the entry of what `train` wrote from another branch."""
     text = (project.folder / "dvc.lock").read_text(encoding="utf-8")
     before, train, rest = text.partition("  train:\n")
-    rest = rest.replace(lock_md5(project, "data/model"), f"{'0' * 32}.dir", 1)
+    rest = rest.replace(model_md5(project), f"{'0' * 32}.dir", 1)
     (project.folder / "dvc.lock").write_text(before + train + rest, encoding="utf-8")
 
 
@@ -223,9 +187,6 @@ def committed_state(project: Project) -> None:
     assert project.run("git", "add", "--force", str(path)).returncode == 0
 
 
-SEEDS = "metrics/seeds.json"
-
-
 def write_seeds(project: Project) -> None:
     """A record of two seeds: the commit's own run, and one that is said to be of another seed."""
     code = """
@@ -240,38 +201,28 @@ def write_seeds(project: Project) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def edited_seed(project: Project) -> None:
-    write_seeds(project)
-    (project.folder / SEEDS).write_bytes(moved(project, SEEDS, ("runs", 0, "metrics", "evaluation", *NLL), 0.1))
+def with_seeds(keys: tuple[str | int, ...], by: float) -> Callable[[Project], None]:
+    """Writes that record with one number moved."""
+
+    def tamper(project: Project) -> None:
+        write_seeds(project)
+        (project.folder / SEEDS).write_bytes(moved(project, SEEDS, keys, by))
+
+    return tamper
+
+
+edited_seed = with_seeds(("runs", 0, "metrics", "evaluation", *NLL), 0.1)
 
 
 def seed_of_other_weights(project: Project) -> None:
     write_seeds(project)
-    replace(project, SEEDS, (lock_md5(project, "data/model"), "0" * 32 + ".dir"))
+    replace(project, SEEDS, (model_md5(project), "0" * 32 + ".dir"))
 
 
 def seed_of_another_class(project: Project) -> None:
     """Where a tolerance would hide the edit."""
     edited_seed(project)
     replace(project, SEEDS, ('"caches": "', '"caches": "9K '))
-
-
-def seed_that_is_missing(project: Project) -> None:
-    write_seeds(project)
-    (project.folder / SEEDS).write_bytes(moved(project, SEEDS, ("runs", 0, "seed"), 5))
-
-
-def seed_twice(project: Project) -> None:
-    write_seeds(project)
-    (project.folder / SEEDS).write_bytes(moved(project, SEEDS, ("runs", 1, "seed"), -1))
-
-
-def conflict_left_in_the_seeds(project: Project) -> None:
-    (project.folder / SEEDS).write_text("<<<<<<< ours", encoding="utf-8")
-
-
-def path_outside(project: Project) -> None:
-    replace(project, "dvc.lock", ("path: metrics/baseline.json", "path: ../metrics/baseline.json"))
 
 
 def as_before_digests(project: Project) -> None:
@@ -315,41 +266,74 @@ def facts(file: Path) -> dict[str, Any]:
 #: Folders of the code that stages run.
 CODE_FOLDERS = ("pipeline", "stages", "vae")
 
-TAMPERED: Mapping[str, tuple[Callable[[Project], None], str, str]] = {
-    "an edited metric": (edited_metric, "results", "metrics/evaluation.json"),
-    "a metric and its entry of the lock": (edited_metric_and_its_lock, "provenance", "metrics/evaluation.json"),
+TAMPERED: Mapping[str, tuple[Callable[[Project], object], str, str]] = {
+    "an edited metric": (
+        lambda project: (project.folder / EVALUATION).write_bytes(lower_nll(project)),
+        "results",
+        EVALUATION,
+    ),
+    "a metric and its entry of the lock": (
+        lambda project: forge(project, EVALUATION, lower_nll(project)),
+        "provenance",
+        EVALUATION,
+    ),
     "a metric and all that states it": (
-        edited_metric_and_all_that_states_it,
+        lambda project: forge(project, EVALUATION, lower_nll(project), provenance=True),
         "values",
-        "metrics/evaluation.json test.binarised.nll_nats",
+        f"{EVALUATION} test.binarised.nll_nats",
     ),
-    "a class and all that states it": (
-        edited_class,
+    "a class and all that states it": (edited_class, "values", "metrics/per_class.csv test.binarised.Bag.nll_nats"),
+    "losses that are none": (
+        lambda project: forge(project, PER_IMAGE, b"no arrays", provenance=True),
         "values",
-        "metrics/per_class.csv test.binarised.Bag.nll_nats",
+        "values",
     ),
-    "losses that are none": (file_of_another_form, "values", "values"),
-    "losses that are empty": (empty_file, "values", "values"),
+    "losses that are empty": (lambda project: forge(project, PER_IMAGE, b"", provenance=True), "values", "values"),
     "a figure of the card and all that states it": (edited_card, "card", "metrics/model_card.md"),
     "unfinished work committed": (committed_state, "unfinished", "state/evaluate-0.npz"),
-    "a path out of the project": (path_outside, "lock", "dvc.lock"),
-    "a record that is none": (record_of_another_form, "provenance", "metrics/provenance/train.json"),
-    "an edited figure": (edited_figure, "results", "metrics/figures"),
-    "a parameter changed without a run": (changed_parameter, "causes", "params.yaml"),
+    "a path out of the project": (
+        lambda project: replace(project, "dvc.lock", ("path: metrics/baseline.json", "path: ../metrics/baseline.json")),
+        "lock",
+        "dvc.lock",
+    ),
+    "a record that is none": (
+        lambda project: forge(project, "metrics/provenance/train.json", b'[{"outputs": 3}]'),
+        "provenance",
+        "metrics/provenance/train.json",
+    ),
+    "an edited figure": (
+        lambda project: shutil.copy(
+            project.folder / f"{FIGURES}/reconstructions.png", project.folder / f"{FIGURES}/samples.png"
+        ),
+        "results",
+        FIGURES,
+    ),
+    "a parameter changed without a run": (
+        lambda project: project.set_params({"train": {"learning_rate": 0.002}}),
+        "causes",
+        "params.yaml",
+    ),
     "a source changed without a run": (changed_source, "causes", "the code of summarise"),
     "a source edited while its stage ran": (source_edited_while_its_stage_ran, "provenance", "the code of summarise"),
     "digests edited to hide other code": (digests_of_other_code, "causes", "the code of summarise"),
     "weights replaced": (replaced_weights, "provenance", "data/model/encoder.weights.h5"),
-    "an array of the data replaced": (replaced_array, "provenance", "data/prepared/train/images.npy"),
-    "an object of the cache damaged": (damaged_cache, "cache", "data/model/"),
-    "a conflict left in the lock": (conflict_left_in_the_lock, "lock", "dvc.lock"),
+    "an object of the cache damaged": (damaged_weights, "cache", "data/model/encoder.weights.h5"),
+    "a conflict left in the lock": (
+        lambda project: replace(project, "dvc.lock", ("stages:\n", "stages:\n<<<<<<< HEAD\n=======\n>>>>>>> other\n")),
+        "lock",
+        "dvc.lock",
+    ),
     "half of another branch's lock": (half_of_another_lock, "lock", "data/model"),
     "a loss of the own seed edited": (edited_seed, "seeds", f"{SEEDS}: seed 1"),
     "a loss and the class of the own seed edited": (seed_of_another_class, "seeds", f"{SEEDS}: seed 1"),
     "other weights of the own seed": (seed_of_other_weights, "seeds", f"{SEEDS}: seed 1"),
-    "the own seed left out": (seed_that_is_missing, "seeds", f"{SEEDS}: seed 1"),
-    "a seed twice": (seed_twice, "seeds", SEEDS),
-    "a conflict left in the seeds": (conflict_left_in_the_seeds, "seeds", SEEDS),
+    "the own seed left out": (with_seeds(("runs", 0, "seed"), 5), "seeds", f"{SEEDS}: seed 1"),
+    "a seed twice": (with_seeds(("runs", 1, "seed"), -1), "seeds", SEEDS),
+    "a conflict left in the seeds": (
+        lambda project: (project.folder / SEEDS).write_text("<<<<<<< ours", encoding="utf-8"),
+        "seeds",
+        SEEDS,
+    ),
     "the lock of the environment edited": (edited_environment, "environment", "numeric.txt"),
 }
 
@@ -373,7 +357,7 @@ QUICK = {
     ],
 )
 def test_tampering_is_found_without_training(
-    project: Project, tamper: Callable[[Project], None], check: str, subject: str
+    project: Project, tamper: Callable[[Project], object], check: str, subject: str
 ) -> None:
     tamper(project)
     if project.run("git", "status", "--porcelain").stdout:
@@ -450,20 +434,19 @@ def test_data_replaced_in_the_workspace_with_their_lock_are_found_without_a_cach
     assert {one["place"] for one in found["findings"]} == {"workspace"}
 
 
-@pytest.mark.whole
-def test_a_record_that_cannot_be_written_is_said(project: Project) -> None:
-    (project.folder / "audits").write_text("no folder", encoding="utf-8")
-    done = project.run(*AUDIT, "--quick")
-    assert done.returncode == 2
-    assert "could not be audited" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_a_record_replaces_nothing_but_a_record(project: Project) -> None:
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ("metrics", "--output 'metrics' holds something else than an audit"),
+        pytest.param("params.yaml/it", "could not be audited", marks=pytest.mark.whole),
+    ],
+)
+def test_a_record_replaces_nothing_but_a_record(project: Project, output: str, words: str) -> None:
     before = project.files()
-    done = project.run(*AUDIT, "--quick", "--output", "metrics")
+    done = project.run(*AUDIT, "--quick", "--output", output)
     assert done.returncode == 2
-    assert "--output 'metrics' holds something else than an audit" in done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
     assert project.files() == before
 
 
@@ -515,8 +498,7 @@ def test_the_weekly_audit_goes_on_where_one_was_killed_and_finds_the_true_commit
     assert "Stage 'train' didn't change, skipping" in steps[0].stdout
     assert "Running stage 'describe'" in steps[0].stdout
     assert ": identical. The record" in (checkout.folder / "summary.md").read_text(encoding="utf-8")
-    record = json.loads((checkout.folder / "audit/audit.json").read_text(encoding="utf-8"))
-    found = record["predicate"]["runDetails"]["byproducts"][0]["annotations"]
+    found = annotations(checkout.folder / "audit/audit.json")
     assert found["verdict"] == "identical"
     assert {one["verdict"] for one in found["outputs"]} == {"identical"}
     assert found["run"]["environment"] == "present"
@@ -560,8 +542,8 @@ def test_what_cannot_be_audited_is_said(project: Project, options: tuple[str, ..
 
 
 @pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """A private key, its public one, and another's public one, by OpenSSL."""
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two private keys, `key.pem` and `other.pem`, and their public ones, `.pub`, by OpenSSL."""
     folder = tmp_path_factory.mktemp("keys")
     for name in ("key", "other"):
         for command in (
@@ -569,14 +551,14 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
             ["openssl", "pkey", "-in", f"{name}.pem", "-pubout", "-out", f"{name}.pub"],
         ):
             subprocess.run(command, cwd=folder, check=True, capture_output=True)
-    return folder / "key.pem", folder / "key.pub", folder / "other.pub"
+    return folder
 
 
 @pytest.fixture(scope="module")
-def signed(finished: Project, keys: tuple[Path, Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Project:
+def signed(finished: Project, keys: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project with a signed record in audits/it."""
     project = finished.copy_to(tmp_path_factory.mktemp("signed") / "project")
-    status, said, _ = audit(project, "--quick", "--sign", str(keys[0]))
+    status, said, _ = audit(project, "--quick", "--sign", str(keys / "key.pem"))
     assert status == 0, said
     return project
 
@@ -586,22 +568,22 @@ def verify(project: Project, key: Path) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def test_a_signed_record_verifies(signed: Project, keys: tuple[Path, Path, Path]) -> None:
-    status, said = verify(signed, keys[1])
+def test_a_signed_record_verifies(signed: Project, keys: Path) -> None:
+    status, said = verify(signed, keys / "key.pub")
     assert status == 0, said
     assert "the signature is the key's" in said
     assert "not here" not in said
     assert "verdict on the commit: consistent" in said
 
 
-def test_openssl_verifies_the_signature(signed: Project, keys: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_openssl_verifies_the_signature(signed: Project, keys: Path, tmp_path: Path) -> None:
     """By the bytes that DSSE signs: type and payload, each with its length."""
     envelope = json.loads((signed.folder / "audits/it/audit.dsse.json").read_text(encoding="utf-8"))
     payload, kind = base64.b64decode(envelope["payload"]), envelope["payloadType"]
     assert payload == (signed.folder / "audits/it/audit.json").read_bytes()
     (tmp_path / "bytes").write_bytes(b"DSSEv1 %d %s %d %s" % (len(kind), kind.encode(), len(payload), payload))
     (tmp_path / "signature").write_bytes(base64.b64decode(envelope["signatures"][0]["sig"]))
-    command = ["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", str(keys[1]), "-rawin", "-in", "bytes"]
+    command = ["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", str(keys / "key.pub"), "-rawin", "-in", "bytes"]
     done = subprocess.run([*command, "-sigfile", "signature"], cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -618,66 +600,39 @@ def test_the_record_is_what_the_schemas_of_in_toto_and_slsa_say(signed: Project)
     assert {"dvc.lock", "metrics/evaluation.json", "data/model/decoder.weights.h5", "data/export/decoder.onnx"} <= names
 
 
-def flip(path: Path, place: int) -> None:
-    content = bytearray(path.read_bytes())
-    content[place] ^= 1
-    path.write_bytes(content)
-
-
-def of_another_key(project: Project, keys: tuple[Path, Path, Path]) -> Path:
-    return keys[2]
-
-
-def byte_of_the_envelope(project: Project, keys: tuple[Path, Path, Path]) -> Path:
-    flip(project.folder / "audits/it/audit.dsse.json", 200)
-    return keys[1]
-
-
-def byte_of_the_record(project: Project, keys: tuple[Path, Path, Path]) -> Path:
-    flip(project.folder / "audits/it/audit.json", 200)
-    return keys[1]
-
-
-def byte_of_the_weights(project: Project, keys: tuple[Path, Path, Path]) -> Path:
-    listing = json.loads(cached(project, lock_md5(project, "data/model")).read_bytes())
-    file = cached(project, next(entry["md5"] for entry in listing if entry["relpath"] == "encoder.weights.h5"))
-    file.chmod(0o644)
-    flip(file, 5000)
-    return keys[1]
-
-
-def no_key(project: Project, keys: tuple[Path, Path, Path]) -> Path:
-    return project.folder / "params.yaml"
-
-
 @pytest.mark.parametrize(
-    ("alter", "words"),
+    ("alter", "key", "words"),
     [
-        (of_another_key, "the signature is not the key's"),
-        (byte_of_the_envelope, "the signature is not the key's"),
-        (byte_of_the_record, "is not the record that was signed"),
-        (byte_of_the_weights, "data/model/encoder.weights.h5"),
-        (no_key, "holds no public key"),
+        (lambda _: None, "other.pub", "the signature is not the key's"),
+        (
+            lambda project: flip(project.folder / "audits/it/audit.dsse.json", 200),
+            "key.pub",
+            "the signature is not the key's",
+        ),
+        (
+            lambda project: flip(project.folder / "audits/it/audit.json", 200),
+            "key.pub",
+            "is not the record that was signed",
+        ),
+        (damaged_weights, "key.pub", "data/model/encoder.weights.h5"),
+        (lambda _: None, "key.pem", "holds no public key"),
     ],
 )
 def test_what_was_altered_after_it_was_signed_is_refused(
-    signed: Project,
-    keys: tuple[Path, Path, Path],
-    tmp_path: Path,
-    alter: Callable[[Project, tuple[Path, Path, Path]], Path],
-    words: str,
+    signed: Project, keys: Path, tmp_path: Path, alter: Callable[[Project], object], key: str, words: str
 ) -> None:
     project = signed.copy_to(tmp_path / "altered")
-    status, said = verify(project, alter(project, keys))
+    alter(project)
+    status, said = verify(project, keys / key)
     assert status == 1
     assert words in said
     assert "Traceback" not in said
 
 
-def test_what_is_not_here_is_told(signed: Project, keys: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_what_is_not_here_is_told(signed: Project, keys: Path, tmp_path: Path) -> None:
     project = signed.copy_to(tmp_path / "bare")
     shutil.rmtree(project.folder / ".dvc/cache")
-    status, said = verify(project, keys[1])
+    status, said = verify(project, keys / "key.pub")
     assert status == 0
     assert "not here, so not proven" in said
     assert "data/model/encoder.weights.h5" in said

@@ -4,42 +4,31 @@
 """
 
 import argparse
-import hashlib
-import json
 import sys
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipeline.environment import LOCK_FILE
 from pipeline.errors import StageError
 from pipeline.files import atomic
-from vae.fashion_mnist import SHA256
 from workflow.audit.checkout import checkout
 from workflow.audit.checks import quick_findings, unreadable
 from workflow.audit.evidence import not_proved
 from workflow.audit.findings import CACHE, CHECKS, COMMIT, PACK, RERUN, WORKSPACE, Finding
 from workflow.audit.machine import machine, packages
-from workflow.audit.outcomes import Outcome, outcomes
 from workflow.audit.page import page
 from workflow.audit.recorded import Recorded
-from workflow.audit.records import FOLDER, cache_findings, recorded_outputs
-from workflow.audit.rerun import Run, rerun
+from workflow.audit.records import cache_findings
+from workflow.audit.rerun import now, rerun
 from workflow.audit.signing import signed, signer_of
 from workflow.audit.statement import ENVELOPE, RECORD, serialised, statement
 from workflow.audit.verdict import Audit
 from workflow.command import end
-from workflow.history.lock import LOCK
 from workflow.history.revisions import Revision, resolve
 from workflow.release.pack import cache_folder, read_pack
 
-#: Exit status of a commit that could not be audited.
-FAILED = 2
-
 AUDITS = Path("audits")
-PAGE = "audit.html"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -62,14 +51,14 @@ def main(arguments: Sequence[str]) -> int:
     with atomic(output) as partial_output:
         partial_output.mkdir()
         (partial_output / RECORD).write_bytes(record)
-        (partial_output / PAGE).write_text(page(found), encoding="utf-8")
+        (partial_output / "audit.html").write_text(page(found), encoding="utf-8")
         if signer:
             (partial_output / ENVELOPE).write_bytes(signed(record, signer))
     for said in found.sentences:
         print(f"audit: {said}")
     for path, words in found.not_proved.items():
         print(f"audit: not proved here: {path}: {words}")
-    print(f"audit: {found.label}: {found.verdict}. The record: {output / RECORD}; the page: {output / PAGE}")
+    print(f"audit: {revision.label}: {found.verdict}. The record: {output / RECORD}; the page: {output / 'audit.html'}")
     return found.status(strict=options.strict)
 
 
@@ -113,35 +102,26 @@ def audit(revision: Revision, *, quick: bool, recorded: Recorded | None, pack: P
     """
     if revision.commit is None and not quick:
         raise StageError("the workspace is no commit, so nobody can run it anew: commit it first, or use --quick")
-    started = datetime.now(UTC).isoformat(timespec="seconds")
+    started = now()
     if recorded:
         recorded.require(revision)
     findings, looked_at = _look(revision, pack)
     readable = not unreadable(revision)
-    run: Run | None = None
-    found: list[Outcome] = []
-    classes: dict[str, object] = {}
-    if readable and not quick:
-        run, found, classes = _run(revision, recorded)
-        if not recorded:
-            looked_at["rerun"] = [RERUN]
+    run = rerun(revision, recorded) if readable and not quick else None
+    if run and not recorded:
+        looked_at["rerun"] = [RERUN]
     return Audit(
-        label=revision.label,
-        commit=revision.commit or "",
+        revision=revision,
         recorded=recorded,
         quick=quick,
         started=run.started if run else started,
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        finished=now(),
         findings=findings,
         looked_at=looked_at,
-        outcomes=found,
         run=run,
         not_proved=not_proved(revision) if readable and not recorded else {},
-        subjects=_subjects(revision, recorded, readable=readable),
-        materials=_materials(revision),
         machine=run.machine if run else machine(),
         packages=run.packages if run else packages(),
-        classes=classes,
     )
 
 
@@ -176,40 +156,5 @@ def _pack_findings(revision: Revision, pack: Path) -> list[Finding]:
     return []
 
 
-def _run(revision: Revision, recorded: Recorded | None) -> tuple[Run, list[Outcome], dict[str, object]]:
-    """Runs the pipeline anew; how, the verdicts, and the classes of processor."""
-    name = "-".join(["audit", str(revision.commit)[:12], *([recorded.label] if recorded else [])])
-    with checkout(revision, Path("state") / name) as clean:
-        run = rerun(revision, clean, recorded)
-        made = Revision("run anew", None, clean.project)
-        classes = {"commit": _class(revision), "run anew": _class(made)}
-        if recorded:
-            return run, recorded.outcomes(revision, made), classes
-        same = classes["commit"] == classes["run anew"]
-        return run, outcomes(revision, made, cache_folder(), same_class=same), classes
-
-
-def _class(revision: Revision) -> object:
-    try:
-        return json.loads(revision.read("metrics/processor.json") or b"{}")
-    except ValueError:  # a finding already
-        return {}
-
-
-def _subjects(revision: Revision, recorded: Recorded | None, *, readable: bool) -> dict[str, str]:
-    """sha256 by path of dvc.lock, the records of the stages, and what these say that the stages wrote.
-
-    Of a recorded run that of its record alone: nothing else was run.
-    """
-    own = [str(recorded.path)] if recorded else [LOCK, *sorted(revision.hashes(FOLDER))]
-    found = {path: hashlib.sha256(content).hexdigest() for path in own if (content := revision.read(path)) is not None}
-    return found | (recorded_outputs(revision) if readable and not recorded else {})
-
-
-def _materials(revision: Revision) -> Mapping[str, str]:
-    lock = hashlib.sha256(revision.require(LOCK_FILE)).hexdigest()
-    return {str(LOCK_FILE): lock, **{f"fashion_mnist/{name}": digest for name, digest in SHA256.items()}}
-
-
 if __name__ == "__main__":
-    end("audit: could not be audited", lambda: main(sys.argv[1:]), refused=FAILED)
+    end("audit: could not be audited", lambda: main(sys.argv[1:]), refused=2)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,18 +28,15 @@ UNTRACKED = ("data", "state", "runs", ".dvc/cache", ".dvc/tmp", ".dvc/config.loc
 
 @dataclass(frozen=True)
 class Checkout:
-    """A commit's files in a folder of their own.
-
-    Attributes:
-        project: Where they lie.
-        settings: An empty folder, in which DVC looks for settings and keeps what it remembers of paths.
-    """
+    """A commit's files in a folder of their own."""
 
     project: Path
-    settings: Path
+    settings: Path  # an empty folder, in which DVC looks for settings and keeps what it remembers of paths
+    programs: Path = Path(sys.executable).parent  # the folder of the Python and the DVC that run its commands
 
-    def environment(self, programs: Path) -> dict[str, str]:
-        """Variables for the commit's programs, those of the folder `programs` first."""
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables for the commit's programs."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
         folders = ("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR", "DVC_SITE_CACHE_DIR")
         return {
@@ -47,18 +45,24 @@ class Checkout:
             "XLA_FLAGS": kernel_flags(),
             "DVC_NO_ANALYTICS": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
-            "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "PATH": f"{self.programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         }
 
-    def run(self, *command: str, programs: Path) -> None:
+    def run(self, *command: str) -> None:
         """Runs a command of the commit, which says what it has to say.
 
         Raises:
             StageError: If it fails.
         """
-        done = subprocess.run(command, cwd=self.project, env=self.environment(programs), check=False)
+        done = subprocess.run(command, cwd=self.project, env=self.environment, check=False)
         if done.returncode:
             raise StageError(f"`{' '.join(command)}` of the commit failed with status {done.returncode}, see above")
+
+    def ask(self, *command: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Runs a command of the commit in its own or another folder, and keeps what it says."""
+        return subprocess.run(
+            command, cwd=folder or self.project, env=self.environment, capture_output=True, text=True, check=False
+        )
 
 
 @contextmanager
@@ -76,7 +80,7 @@ def checkout(revision: Revision, folder: Path) -> Iterator[Checkout]:
 
 
 def remove_results(revision: Revision, project: Path) -> None:
-    """Removes what the commit's pipeline wrote or would take up, so that nothing of it can pass for made anew.
+    """Removes what the commit's pipeline wrote or would take up, so that no old result can pass for a new one.
 
     Settings of DVC in the commit may name another cache: the checkout gets one of its own.
     """

@@ -9,19 +9,12 @@ COMMIT, WORKSPACE, CACHE, PACK, RERUN = "commit", "workspace", "cache", "release
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong.
+    """Something that is wrong."""
 
-    Attributes:
-        check: Name of the check that found it, one of `CHECKS`.
-        place: Where it was seen.
-        subject: The file, output or parameter.
-        words: What is wrong with it.
-    """
-
-    check: str
-    place: str
-    subject: str
-    words: str
+    check: str  # name of the check that found it, one of CHECKS
+    place: str  # where it was seen
+    subject: str  # the file, output or parameter
+    words: str  # what is wrong with it
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.words} ({self.place})"
@@ -29,17 +22,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that is looked at, for the table of an audit.
+    """One thing that is looked at, for the table of an audit."""
 
-    Attributes:
-        words: What has to hold.
-        finds: The tampering that breaks it.
-        places: Where it is looked for.
-    """
-
-    words: str
-    finds: str
-    places: Sequence[str] = (COMMIT, WORKSPACE)
+    words: str  # what has to hold
+    finds: str  # the tampering that breaks it
+    places: Sequence[str] = (COMMIT, WORKSPACE)  # where it is looked for
 
 
 CHECKS: Mapping[str, Check] = {
@@ -47,10 +34,7 @@ CHECKS: Mapping[str, Check] = {
         "dvc.lock can be read, has the stages and commands of dvc.yaml, and states one hash of each file",
         "a lock out of a bad merge, an entry of the lock edited",
     ),
-    "results": Check(
-        "each result in git has the hash that dvc.lock states",
-        "an edited metric, an edited figure",
-    ),
+    "results": Check("each result in git has the hash that dvc.lock states", "an edited metric, an edited figure"),
     "causes": Check(
         "code, parameters and versions are those that dvc.lock states",
         "a parameter or a source changed without a run, a lock of the environment edited",
@@ -75,8 +59,7 @@ CHECKS: Mapping[str, Check] = {
     ),
     "data": Check("the data are the published ones, by sha256", "another data set"),
     "environment": Check(
-        "numeric.txt has the versions of requirements/runtime.txt",
-        "a lock of the environment edited",
+        "numeric.txt has the versions of requirements/runtime.txt", "a lock of the environment edited"
     ),
     "seeds": Check(
         "of metrics/seeds.json, the run of the commit's own seed has its weights and metrics",

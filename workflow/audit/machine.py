@@ -1,18 +1,15 @@
-"""What an audit ran on: nothing that names a machine, a person or a place."""
+"""Describes what an audit ran on, and names no machine, person or place."""
 
 import csv
 import hashlib
 import json
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Mapping
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
-from pipeline.errors import StageError
 from pipeline.processor import instruction_set, processor_name
 
 #: Variables that choose kernels or threads, of which an audit tells the values.
@@ -48,20 +45,6 @@ def machine() -> dict[str, Any]:
         "variables": {name: os.environ[name] for name in _CHOOSING if name in os.environ}
         | ({"XLA_FLAGS": flags} if flags else {}),
     }
-
-
-def described(programs: Path, environment: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Mapping[str, str]]]:
-    """`machine` and `packages` as a Python of the folder `programs` tells them.
-
-    Raises:
-        StageError: If it cannot run.
-    """
-    command = [str(programs / "python"), "-m", "workflow.audit.machine"]
-    done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise StageError(f"`{' '.join(command[1:])}` failed in the commit's environment: {done.stderr.strip()[-500:]}")
-    told = json.loads(done.stdout)
-    return told["machine"], told["packages"]
 
 
 def kernel_flags() -> str:

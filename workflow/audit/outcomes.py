@@ -18,21 +18,13 @@ Contents = tuple[Mapping[str, bytes], Mapping[str, bytes]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """The verdict on one output.
-
-    Attributes:
-        path: Of the output.
-        expected: md5 that the commit's dvc.lock states; empty if it states none.
-        found: md5 of what was made anew; empty if nothing was.
-        verdict: `IDENTICAL`, `WITHIN` or `DIFFERS`.
-        words: By how much it differs, and what that is held against.
-    """
+    """The verdict on one output."""
 
     path: str
-    expected: str
-    found: str
-    verdict: str
-    words: str
+    expected: str  # md5 that the commit's dvc.lock states; empty if it states none
+    found: str  # md5 of what was made anew; empty if nothing was
+    verdict: str  # IDENTICAL, WITHIN or DIFFERS
+    words: str  # by how much it differs, and what that is held against
 
 
 def outcomes(commit: Revision, made: Revision, cache: Path, *, same_class: bool) -> list[Outcome]:

@@ -7,10 +7,10 @@ from workflow.audit.verdict import Audit
 from workflow.templates import pages_in
 
 _FOLDER = Path(__file__).parent
-_STYLE = _FOLDER.parent / "report" / "style.css"
 
 
 def page(audit: Audit) -> str:
     """The page as one HTML file that needs nothing else."""
     template = pages_in(_FOLDER).get_template("page.html.jinja")
-    return template.render(audit=audit, checks=CHECKS, style=_STYLE.read_text(encoding="utf-8"))
+    style = (_FOLDER.parent / "report/style.css").read_text(encoding="utf-8")
+    return template.render(audit=audit, checks=CHECKS, style=style)

@@ -1,7 +1,6 @@
 """Audits of recorded runs: that of a preset or of another seed, run anew, against what the commit says it found."""
 
 import json
-import subprocess
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,15 +34,10 @@ if seeds.stale():
 
 @dataclass(frozen=True)
 class Recorded:
-    """A run of which a commit keeps a record beside its own results.
+    """A run of which a commit keeps a record beside its own results."""
 
-    Attributes:
-        kind: `preset` or `seed`.
-        value: The name of the preset, or the seed.
-    """
-
-    kind: str
-    value: str
+    kind: str  # `preset` or `seed`
+    value: str  # the name of the preset, or the seed
 
     def __str__(self) -> str:
         return f"{self.kind} {self.value}"
@@ -67,31 +61,23 @@ class Recorded:
         if self.kind == "seed":
             record = seeds.record_in(revision.read(self.path))
             known = [str(run.seed) for run in record.runs] if record else []
-            missing = "" if self.value in known else f"{self.path} has no such run"
         else:
-            needed = (self.path.with_suffix(".yaml"), self.path)
-            known = sorted(Path(name).stem for name in revision.hashes(str(FOLDER)) if name.endswith(".json"))
-            missing = next((f"there is no {path}" for path in needed if revision.read(path) is None), "")
-        if missing:
+            names = revision.hashes(str(FOLDER))
+            stems = [Path(name).stem for name in names if name.endswith(".json")]
+            known = [stem for stem in stems if f"{FOLDER}/{stem}.yaml" in names]
+        if self.value not in known:
             raise StageError(
-                f"{self.kind.upper()} = {self.value!r}: in {revision.label} {missing}; expected one with a record: "
-                f"{', '.join(known) or 'there is none'}"
+                f"{self.kind.upper()} = {self.value!r}: {revision.label} has no such run in {self.path}; expected one "
+                f"whose parameters and record it has: {', '.join(known) or 'there is none'}"
             )
 
-    def put(self, place: Checkout, programs: Path) -> None:
+    def put(self, place: Checkout) -> None:
         """Puts the parameters of the run into the checkout.
 
         Raises:
             StageError: If the record is of other code, parameters or versions than the commit's.
         """
-        done = subprocess.run(
-            ["python", "-c", _STALE, self.kind, self.value],
-            cwd=place.project,
-            env=place.environment(programs),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = place.ask("python", "-c", _STALE, self.kind, self.value)
         if done.returncode:
             raise StageError(f"{self} is stale in this commit: {done.stderr.strip()}; audit the commit that made it")
         yaml = YAML(typ="safe")
@@ -108,7 +94,8 @@ class Recorded:
         if self.kind == "seed":
             runs = seeds.Record.model_validate_json(content).runs
             [record] = [run.model_dump() for run in runs if str(run.seed) == self.value]
-            theirs, ours = record["metrics"], seeds.run_of(made)["metrics"]
+            theirs = {name: record["metrics"].get(name) for name in seeds.FILES}
+            ours = seeds.run_of(made)["metrics"]
         else:
             record = json.loads(content)
             theirs = {"evaluation": record["metrics"], "train": record["training"]}

@@ -17,21 +17,13 @@ FOLDER = "metrics/provenance"
 
 
 class Record(BaseModel):
-    """What a stage recorded of its work.
+    """What a stage recorded of its work."""
 
-    Attributes:
-        params: Values by section. A stage that takes the whole file recorded it as `params`.
-        inputs: sha256 by path.
-        outputs: Likewise.
-        code: Digest of its modules; empty in older commits.
-        sources: In older commits, sha256 of each of its modules by path, in place of `code`.
-    """
-
-    params: dict[str, Any]
-    inputs: dict[str, str]
-    outputs: dict[str, str]
-    code: str = ""
-    sources: dict[str, str] | None = None
+    params: dict[str, Any]  # values by section; a stage that takes the whole file recorded it as `params`
+    inputs: dict[str, str]  # sha256 by path
+    outputs: dict[str, str]  # likewise
+    code: str = ""  # digest of its modules; empty in older commits
+    sources: dict[str, str] | None = None  # in older commits, sha256 of each of its modules by path
 
     @property
     def files(self) -> dict[str, str]:
@@ -53,14 +45,14 @@ def _record(content: bytes) -> Record | None:
 
 
 def recorded_outputs(revision: Revision) -> dict[str, str]:
-    """sha256 of each file that a stage recorded that it wrote, by path."""
+    """Maps each file that a stage recorded as written to its sha256."""
     return {
         path: digest for record in records_of(revision).values() if record for path, digest in record.outputs.items()
     }
 
 
 def provenance_findings(revision: Revision) -> Iterator[tuple[str, str]]:
-    """Records that do not agree with the revision's files, or with those of the stages before."""
+    """Records that contradict the revision's files, or the records of the stages before."""
     records = records_of(revision)
     written = recorded_outputs(revision)
     params = revision.read_yaml(PARAMS)
@@ -91,7 +83,7 @@ def _sha256(revision: Revision, path: str) -> str | None:
 
 
 def cache_findings(revision: Revision, cache: Path) -> tuple[list[Finding], int]:
-    """What a cache holds of a revision's data that is not as its name and the stages' records say.
+    """Compares the revision's data in a cache with their names, which are hashes, and with the stages' records.
 
     Returns:
         The findings, and how many files were looked at; a cache need hold none.

@@ -3,20 +3,20 @@
 import json
 import re
 import subprocess
-import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StageError
 from pipeline.files import write_json
-from workflow.audit.checkout import Checkout, other_environment, remove_results, stated_python
-from workflow.audit.machine import described
+from workflow.audit.checkout import Checkout, checkout, other_environment, remove_results, stated_python
+from workflow.audit.outcomes import Outcome, outcomes
 from workflow.audit.recorded import Recorded
 from workflow.history.revisions import Revision
+from workflow.release.pack import cache_folder
 
 #: Line with which `fetch` names the source that served.
 _SERVES = re.compile(r"^(?P<source>.+): serves$", re.MULTILINE)
@@ -42,64 +42,61 @@ _TOLD = (
 
 @dataclass(frozen=True)
 class Run:
-    """What was run, and how.
+    """What was run, how, and what came of it."""
 
-    Attributes:
-        started: UTC, ISO 8601, of the first attempt.
-        finished: Likewise.
-        setup_seconds: Making the environment; 0 if the present one is the commit's.
-        pipeline_seconds: The whole pipeline; of an audit that was resumed, from then on.
-        environment: `present`, or what differed, for which the commit's own was made.
-        source: Where the data came from; empty if `fetch` told none.
-        network: Whether a network was used, or, where no source was told, may have been.
-        stages: What each stage recorded of its run, by name, as far as `_TOLD` has it.
-        machine: As `workflow.audit.machine.machine` tells in that environment.
-        packages: As `workflow.audit.machine.packages` tells in it.
-    """
-
-    started: str
-    finished: str
-    setup_seconds: float
-    pipeline_seconds: float
-    environment: str
-    source: str
-    network: bool
-    stages: Mapping[str, Mapping[str, Any]]
-    machine: Mapping[str, Any]
-    packages: Mapping[str, Mapping[str, str]]
+    started: str  # UTC, ISO 8601, of the first attempt
+    finished: str  # likewise
+    setup_seconds: float  # for making the environment; 0 if the present one is the commit's
+    pipeline_seconds: float  # for the whole pipeline; of an audit that was resumed, from then on
+    environment: str  # `present`, or what differed, for which the commit's own was made
+    source: str  # where the data came from; empty if `fetch` told none
+    network: bool  # whether a network was used, or, where no source was told, may have been
+    stages: Mapping[str, Mapping[str, Any]]  # what each stage recorded of its run, by name, as far as _TOLD has it
+    machine: Mapping[str, Any]  # as workflow.audit.machine tells in that environment
+    packages: Mapping[str, Mapping[str, str]]  # likewise
+    classes: Mapping[str, Any]  # the class of processor of the commit's results, and of those made anew
+    outcomes: Sequence[Outcome]  # the verdict on each output
 
 
-def rerun(commit: Revision, place: Checkout, recorded: Recorded | None) -> Run:
-    """Runs it; the results are in the checkout then.
+def rerun(commit: Revision, recorded: Recorded | None) -> Run:
+    """Runs the pipeline anew, with the parameters of a recorded run if one is given.
 
     Raises:
         StageError: If the environment cannot be made or a stage fails.
     """
+    name = "-".join(["audit", str(commit.commit)[:12], *([recorded.label] if recorded else [])])
+    with checkout(commit, Path("state") / name) as place:
+        return _rerun(commit, place, recorded)
+
+
+def _rerun(commit: Revision, place: Checkout, recorded: Recorded | None) -> Run:
     project, notes = place.project, place.settings / "audit.json"
     began = time.monotonic()
-    programs, differing = Path(sys.executable).parent, other_environment(project)
+    differing = other_environment(project)
     if differing:
         print(f"audit: the commit's environment is another one ({differing}), so it is made", flush=True)
         python = stated_python(project)
         named = ["env", f"PYTHON=python{python}"] if python else []
-        place.run(*named, "sh", "workflow/setup.sh", "runtime", programs=programs)
-        programs = project / ".venv" / "bin"
-    made = time.monotonic()
+        place.run(*named, "sh", "workflow/setup.sh", "runtime")
+        place = replace(place, programs=project / ".venv" / "bin")
+    ready = time.monotonic()
     if not notes.is_file():
         remove_results(commit, project)
         if recorded:
-            recorded.put(place, programs)
-        write_json(notes, {"started": _now()})
-    noted = json.loads(notes.read_text(encoding="utf-8"))
-    source = _fetch(place, programs)
-    place.run("dvc", "repro", programs=programs)
+            recorded.put(place)
+        write_json(notes, {"started": now()})
+    source = _fetch(place)
+    place.run("dvc", "repro")
+    ended = time.monotonic()
     records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((project / "runs").glob("*.json"))]
-    ran_on, installed = described(programs, place.environment(programs))
+    made = Revision("run anew", None, project)
+    classes = {"commit": _class(commit), "run anew": _class(made)}
+    same_class = classes["commit"] == classes["run anew"]
     return Run(
-        started=noted["started"],
-        finished=_now(),
-        setup_seconds=round(made - began, 1) if differing else 0.0,
-        pipeline_seconds=round(time.monotonic() - made, 1),
+        started=json.loads(notes.read_text(encoding="utf-8"))["started"],
+        finished=now(),
+        setup_seconds=round(ready - began, 1) if differing else 0.0,
+        pipeline_seconds=round(ended - ready, 1),
         environment=differing or "present",
         source=source,
         network=bool(differing) or not source or source.endswith(_REMOTE),
@@ -108,23 +105,42 @@ def rerun(commit: Revision, place: Checkout, recorded: Recorded | None) -> Run:
             for record in records
             if "stage" in record
         },
-        machine=ran_on,
-        packages=installed,
+        **_machine(place),
+        classes=classes,
+        outcomes=recorded.outcomes(commit, made)
+        if recorded
+        else outcomes(commit, made, cache_folder(), same_class=same_class),
     )
 
 
-def _now() -> str:
+def _machine(place: Checkout) -> dict[str, Any]:
+    """What `workflow.audit.machine` tells in the commit's environment; older commits have no such module."""
+    command = ("python", "-m", "workflow.audit.machine")
+    done = place.ask(*command, folder=Path())
+    if done.returncode:
+        raise StageError(f"`{' '.join(command)}` failed in the commit's environment: {done.stderr.strip()[-500:]}")
+    return json.loads(done.stdout)
+
+
+def _class(revision: Revision) -> Any:
+    try:
+        return json.loads(revision.read("metrics/processor.json") or b"{}")
+    except ValueError:  # a finding already
+        return {}
+
+
+def now() -> str:
+    """The time, UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _fetch(place: Checkout, programs: Path) -> str:
+def _fetch(place: Checkout) -> str:
     """Runs the stages up to `fetch`; the source that served, now or before an interruption."""
     log = place.settings / "fetch.log"
     command = ["dvc", "repro", "fetch"]
-    environment = place.environment(programs)
     with (
         log.open("a", encoding="utf-8") as kept,
-        subprocess.Popen(command, cwd=place.project, env=environment, stdout=subprocess.PIPE, text=True) as dvc,
+        subprocess.Popen(command, cwd=place.project, env=place.environment, stdout=subprocess.PIPE, text=True) as dvc,
     ):
         assert dvc.stdout
         for line in dvc.stdout:

@@ -16,7 +16,7 @@ _MAKE = "openssl genpkey -algorithm ed25519 -out key.pem && openssl pkey -in key
 
 
 def signer_of(path: Path) -> CryptoSigner:
-    """What signs with a private key.
+    """Reads a private key, and returns what signs with it.
 
     Raises:
         StageError: If the file has no such key.
@@ -38,10 +38,10 @@ def signed(payload: bytes, signer: CryptoSigner) -> bytes:
 
 
 def verified(envelope: bytes, key: Path) -> bytes:
-    """The record in an envelope, whose signature is the key's.
+    """Proves that an envelope is signed by a key, and returns the record in it.
 
     Raises:
-        StageError: If it is not, or either cannot be read.
+        StageError: If it is not signed by it, or either cannot be read.
     """
     try:
         public = SSlibKey.from_crypto(load_pem_public_key(key.read_bytes()))
@@ -60,5 +60,4 @@ def verified(envelope: bytes, key: Path) -> bytes:
         ) from error
     if found.payload_type != PAYLOAD_TYPE:
         raise StageError(f"the envelope holds {found.payload_type!r}; expected {PAYLOAD_TYPE!r}")
-    payload: bytes = found.payload
-    return payload
+    return found.payload

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from hashlib import sha256
 from typing import Any
 
 from google.protobuf import json_format
@@ -10,7 +11,12 @@ from in_toto_attestation.predicates.provenance.v1.provenance_pb2 import Provenan
 from in_toto_attestation.v1.resource_descriptor import ResourceDescriptor
 from in_toto_attestation.v1.statement import Statement
 
+from pipeline.environment import LOCK_FILE
+from vae.fashion_mnist import SHA256
+from workflow.audit.checks import unreadable
+from workflow.audit.records import FOLDER, recorded_outputs
 from workflow.audit.verdict import Audit
+from workflow.history.lock import LOCK
 
 #: Files of an audit's folder: the record, and the record in an envelope with its signature.
 RECORD, ENVELOPE = "audit.json", "audit.dsse.json"
@@ -23,22 +29,22 @@ BUILDER = "urn:fashion-vae:workflow.audit"
 
 
 def statement(audit: Audit) -> dict[str, Any]:
-    """The record as plain content; the same by the schemas of both standards.
+    """The record as plain content, which the schemas of both standards allow.
 
-    Subjects are the files that the commit's pipeline writes, by the sha256 that the commit states of them; verdicts on
+    Subjects are the files that the commit's pipeline writes, with the sha256 that the commit states. The verdicts on
     them stand among the byproducts, with the md5 that dvc.lock states and the one that was found.
     """
     predicate = {
         "buildDefinition": {
             "buildType": BUILD_TYPE,
             "externalParameters": {
-                "commit": audit.commit,
+                "commit": audit.revision.commit or "",
                 "preset": "",
                 "seed": "",
                 **({audit.recorded.kind: audit.recorded.value} if audit.recorded else {}),
                 "quick": audit.quick,
             },
-            "internalParameters": {"machine": audit.machine, "class": audit.classes},
+            "internalParameters": {"machine": audit.machine, "class": audit.run.classes if audit.run else {}},
             "resolvedDependencies": _dependencies(audit),
         },
         "runDetails": {
@@ -48,11 +54,12 @@ def statement(audit: Audit) -> dict[str, Any]:
         },
     }
     json_format.ParseDict(predicate, Provenance())  # refuses what the schema does not have
-    subjects = [ResourceDescriptor(name=name, digest={"sha256": digest}).pb for name, digest in audit.subjects.items()]
+    subjects = [
+        ResourceDescriptor(name=name, digest={"sha256": digest}).pb for name, digest in _subjects(audit).items()
+    ]
     made = Statement(subjects, PREDICATE, predicate)
     made.validate()
-    content: dict[str, Any] = json_format.MessageToDict(made.pb)
-    return content
+    return json_format.MessageToDict(made.pb)
 
 
 def serialised(content: Mapping[str, Any]) -> bytes:
@@ -60,14 +67,30 @@ def serialised(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
 
 
+def _subjects(audit: Audit) -> dict[str, str]:
+    """sha256 by path of dvc.lock, the records of the stages, and what these say that the stages wrote.
+
+    A recorded run is about its record alone: nothing else was run.
+    """
+    revision, recorded = audit.revision, audit.recorded
+    own = [str(recorded.path)] if recorded else [LOCK, *sorted(revision.hashes(FOLDER))]
+    found = {path: sha256(content).hexdigest() for path in own if (content := revision.read(path)) is not None}
+    return found if recorded or unreadable(revision) else found | recorded_outputs(revision)
+
+
 def _dependencies(audit: Audit) -> list[dict[str, Any]]:
-    packages = [
-        {"name": name, "uri": f"pkg:pypi/{name}@{facts['version']}", "digest": {"sha256": facts["sha256"]}}
-        for name, facts in audit.packages.items()
+    """The commit, the lock of the environment, the published arrays, and the installed packages."""
+    commit = audit.revision.commit
+    files = {str(LOCK_FILE): sha256(audit.revision.require(LOCK_FILE)).hexdigest()}
+    files |= {f"fashion_mnist/{name}": digest for name, digest in SHA256.items()}
+    return [
+        *([{"name": "source", "digest": {"gitCommit": commit}}] if commit else []),  # none of a workspace
+        *({"name": name, "digest": {"sha256": digest}} for name, digest in files.items()),
+        *(
+            {"name": name, "uri": f"pkg:pypi/{name}@{facts['version']}", "digest": {"sha256": facts["sha256"]}}
+            for name, facts in audit.packages.items()
+        ),
     ]
-    files = [{"name": name, "digest": {"sha256": digest}} for name, digest in audit.materials.items()]
-    source = [{"name": "source", "digest": {"gitCommit": audit.commit}}] if audit.commit else []  # none of a workspace
-    return [*source, *files, *packages]
 
 
 def _annotations(audit: Audit) -> dict[str, Any]:
@@ -75,8 +98,8 @@ def _annotations(audit: Audit) -> dict[str, Any]:
     return {
         "verdict": audit.verdict,
         "findings": [asdict(finding) for finding in audit.findings],
-        "outputs": [asdict(outcome) for outcome in audit.outcomes],
+        "outputs": run.pop("outcomes", []),
         "looked_at": dict(audit.looked_at),
         "not_proved": dict(audit.not_proved),
-        "run": {name: told for name, told in run.items() if name not in ("machine", "packages")},  # told elsewhere
+        "run": {name: told for name, told in run.items() if name not in ("machine", "packages", "classes")},
     }

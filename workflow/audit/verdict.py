@@ -8,6 +8,7 @@ from workflow.audit.findings import Finding
 from workflow.audit.outcomes import DIFFERS, IDENTICAL, WITHIN, Outcome
 from workflow.audit.recorded import Recorded
 from workflow.audit.rerun import Run
+from workflow.history.revisions import Revision
 
 #: The verdict of the checks that need no training, where they found nothing.
 CONSISTENT = "consistent"
@@ -15,44 +16,19 @@ CONSISTENT = "consistent"
 
 @dataclass(frozen=True)
 class Audit:
-    """Everything that an audit tells.
+    """Everything that an audit tells."""
 
-    Attributes:
-        label: Of the revision.
-        commit: Full id of the commit; empty for the workspace.
-        recorded: The run of a preset or of another seed that was asked for, if any.
-        quick: Whether only what needs no training was asked for.
-        started: UTC, ISO 8601; of an audit that was resumed, of the first attempt.
-        finished: Likewise.
-        findings: What is wrong.
-        looked_at: Places by check.
-        outcomes: The verdict on each output, if the pipeline was run anew.
-        run: How it was run, or None.
-        not_proved: Numbers in git that this audit does not prove, by path: the command that does, or why nothing can.
-        subjects: sha256 by path of each file that the commit's pipeline writes, as the commit states it; if a recorded
-            run was asked for, of its record alone.
-        materials: sha256 of the lock of the environment and of the published arrays, by name.
-        machine: As `workflow.audit.machine.machine` tells.
-        packages: Likewise.
-        classes: The class of processor of the commit's results, and of those made anew.
-    """
-
-    label: str
-    commit: str
-    recorded: Recorded | None
-    quick: bool
-    started: str
-    finished: str
+    revision: Revision
+    recorded: Recorded | None  # the run of a preset or of another seed that was asked for, if any
+    quick: bool  # whether only what needs no training was asked for
+    started: str  # UTC, ISO 8601; of an audit that was resumed, of the first attempt
+    finished: str  # likewise
     findings: Sequence[Finding]
-    looked_at: Mapping[str, Sequence[str]]
-    outcomes: Sequence[Outcome]
-    run: Run | None
-    not_proved: Mapping[str, str]
-    subjects: Mapping[str, str]
-    materials: Mapping[str, str]
-    machine: Mapping[str, Any]
-    packages: Mapping[str, Mapping[str, str]]
-    classes: Mapping[str, Any]
+    looked_at: Mapping[str, Sequence[str]]  # places by check
+    run: Run | None  # how the pipeline was run anew, and what came of it; None if it was not
+    not_proved: Mapping[str, str]  # numbers in git that it does not prove, by path: what does, or why nothing can
+    machine: Mapping[str, Any]  # as workflow.audit.machine tells
+    packages: Mapping[str, Mapping[str, str]]  # likewise
 
     @property
     def verdict(self) -> str:
@@ -68,8 +44,8 @@ class Audit:
         return int(self.verdict == DIFFERS or (strict and self.verdict == WITHIN))
 
     def judged(self, verdict: str) -> list[Outcome]:
-        """The outputs of this verdict."""
-        return [outcome for outcome in self.outcomes if outcome.verdict == verdict]
+        """The outputs of this verdict, if the pipeline was run anew."""
+        return [outcome for outcome in (self.run.outcomes if self.run else []) if outcome.verdict == verdict]
 
     def found_by(self, check: str) -> list[str]:
         """What a check found wrong: files, outputs or parameters, each once."""

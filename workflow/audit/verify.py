@@ -25,9 +25,6 @@ from workflow.release.pack import cache_folder, held_objects, place
 def main(arguments: Sequence[str]) -> int:
     """Verifies signature, record and the files that it is about.
 
-    Returns:
-        Exit status: 0.
-
     Raises:
         StageError: If anything is not as it was signed, or could not be read.
     """
