@@ -22,20 +22,14 @@ def run(project: Project, command: str, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def prepared(project: Project) -> Project:
-    """A project whose version and changelog are those of the release."""
-    (project.folder / "pyproject.toml").write_text(f'[project]\nversion = "{VERSION}"\n', encoding="utf-8")
-    (project.folder / "CHANGELOG.md").write_text(f"# Changelog\n\n## {VERSION}\n", encoding="utf-8")
-    project.commit("Release")
-    return project
-
-
 @pytest.fixture(scope="module")
 def released(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = prepared(finished.copy_to(tmp_path_factory.mktemp("release") / "released"))
+    project = finished.copy_to(tmp_path_factory.mktemp("release") / "released")
+    (project.folder / "pyproject.toml").write_text(f'[project]\nversion = "{VERSION}"\n', encoding="utf-8")
+    (project.folder / "CHANGELOG.md").write_text(f"# Changelog\n\n## {VERSION}\n", encoding="utf-8")
     for name in project.folder.glob("presets/*.json"):
         name.unlink()  # records of the real data
-    project.commit("No records")
+    project.commit("Release")
     code, said = run(project, "release", VERSION)
     assert code == 0, said
     return project
