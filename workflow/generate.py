@@ -16,6 +16,7 @@ from PIL import Image
 
 from pipeline.errors import StageError
 from pipeline.files import atomic, prove
+from vae.explorer import sprite
 from vae.onnx_runtime import ExportedVAE
 from workflow.command import end
 
@@ -30,7 +31,7 @@ _BATCH = 500
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Writes what was asked for.
+    """Writes the pictures that were asked for.
 
     Returns:
         Exit status: 0.
@@ -39,12 +40,14 @@ def main(arguments: Sequence[str]) -> int:
         StageError: If there is no model, or an image or a place does not serve.
     """
     options = _parser().parse_args(arguments)
-    vae = load(options.export)
-    if options.command == "samples":
-        written = _write_samples(vae, options)
-    else:
-        written = _write_reconstructions(vae, options.images, options.output)
-    print(f"generate: wrote {written}")
+    make = _drawn_pictures if options.command == "samples" else _reconstructed_pictures
+    pictures = make(load(options.export), options)
+    for path in filter(Path.is_dir, pictures):
+        raise StageError(f"{path} is a folder; expected the name of a picture to be written")
+    for path, picture in pictures.items():
+        with atomic(path) as partial:
+            Image.fromarray(picture).save(partial, format="PNG")
+    print(f"generate: wrote {options.folder or options.output}")
     return 0
 
 
@@ -60,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     place.add_argument("--folder", type=Path, help="a file for each, 0000.png and so on")
     given = commands.add_parser("reconstruct", help="what the model makes of images, 28 x 28 and gray as in the data")
     given.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
-    given.add_argument("--output", type=Path, required=True, metavar="FOLDER")
+    given.add_argument("--output", dest="folder", type=Path, required=True, metavar="FOLDER")
     for command in (drawn, given):
         command.add_argument("--export", type=Path, default=EXPORT, metavar="FOLDER", help=f"default: {EXPORT}")
     return parser
@@ -86,7 +89,7 @@ def _png(text: str) -> Path:
 
 
 def load(folder: Path) -> ExportedVAE:
-    """The exported model of a folder, proven by its own sha256.
+    """The exported model of a folder, which its manifest proves.
 
     Raises:
         StageError: If a file is missing or not the one that was exported.
@@ -104,7 +107,7 @@ def load(folder: Path) -> ExportedVAE:
 def samples(vae: ExportedVAE, count: int, seed: int, *, binary: bool = False) -> NDArray[np.float32]:
     """Draws of the model, (count, 28, 28) float32: probabilities of pixels, or pixels drawn too, 0 or 1.
 
-    The noise is that of the stages: a seed and count of `figures` or `samples` give the garments which they drew.
+    The noise is that of the stages: a seed and count of `figures` or `samples` give the garments that they drew.
     """
     generator = np.random.default_rng(seed)
     noise = generator.standard_normal((count, vae.latent_dim), np.float32)
@@ -123,54 +126,33 @@ def _parts(count: int) -> list[slice]:
     return [slice(start, start + _BATCH) for start in range(0, count, _BATCH)]
 
 
-def _write_samples(vae: ExportedVAE, options: argparse.Namespace) -> Path:
-    """Writes a sheet, or a file for each draw; where."""
-    drawn = samples(vae, options.count, options.seed, binary=options.binary)
-    if options.folder is None:
-        _write_sheet(drawn, options.output)
-        return Path(options.output)
-    for number, image in enumerate(_as_bytes(drawn)):
-        _write_image(image, options.folder / f"{number:04}.png")
-    return Path(options.folder)
+def _drawn_pictures(vae: ExportedVAE, options: argparse.Namespace) -> dict[Path, NDArray[np.uint8]]:
+    """Draws by path: row by row on a sheet as nearly square as their count allows, or a picture of each."""
+    drawn = _as_bytes(samples(vae, options.count, options.seed, binary=options.binary))
+    if options.folder:
+        return {options.folder / f"{number:04}.png": image for number, image in enumerate(drawn)}
+    cells = np.pad(drawn, ((0, 0), (_MARGIN, 0), (_MARGIN, 0)))
+    return {options.output: np.pad(sprite(cells, math.ceil(math.sqrt(len(cells)))), (0, _MARGIN))}
 
 
-def _write_sheet(images: NDArray[np.float32], path: Path) -> None:
-    """Writes images row by row on one sheet, as nearly square as their count allows."""
-    columns = math.ceil(math.sqrt(len(images)))
-    rows = math.ceil(len(images) / columns)
-    cell = _SIDE + _MARGIN
-    sheet = np.zeros((rows * cell + _MARGIN, columns * cell + _MARGIN), np.uint8)
-    for number, image in enumerate(_as_bytes(images)):
-        top, left = (_MARGIN + cell * place for place in divmod(number, columns))
-        sheet[top : top + _SIDE, left : left + _SIDE] = image
-    _write_image(sheet, path)
-
-
-def _write_image(image: NDArray[np.uint8], path: Path) -> None:
-    if path.is_dir():
-        raise StageError(f"{path} is a folder; expected the name of a picture to be written")
-    with atomic(path) as partial:
-        Image.fromarray(image).save(partial, format="PNG")
-
-
-def _write_reconstructions(vae: ExportedVAE, paths: Sequence[Path], folder: Path) -> Path:
-    """Writes a reconstruction under the name of each image, beside what the folder has already; where.
+def _reconstructed_pictures(vae: ExportedVAE, options: argparse.Namespace) -> dict[Path, NDArray[np.uint8]]:
+    """Reconstructions by path, each under the name of its image.
 
     Raises:
-        StageError: If an image cannot be taken, or a file is to be written twice or over an image; nothing is written.
+        StageError: If an image cannot be taken, or a file is to be written twice or over an image.
     """
-    targets = [folder / path.with_suffix(".png").name for path in paths]
+    targets = [options.folder / path.with_suffix(".png").name for path in options.images]
     twice = sorted({target.name for target in targets if targets.count(target) > 1})
     if twice:
         raise StageError(f"more than one image would be written as {', '.join(twice)}; give each another name")
     resolved = {target.resolve() for target in targets}
-    lost = [str(path) for path in paths if path.resolve() in resolved]
+    lost = [str(path) for path in options.images if path.resolve() in resolved]
     if lost:
-        raise StageError(f"{', '.join(lost)} would be replaced by a reconstruction; name another folder than {folder}")
-    images = np.stack([_read(path) for path in paths])
-    for target, image in zip(targets, _as_bytes(reconstructions(vae, images)), strict=True):
-        _write_image(image, target)
-    return folder
+        raise StageError(
+            f"{', '.join(lost)} would be replaced by a reconstruction; name another folder than {options.folder}"
+        )
+    images = np.stack([_read(path) for path in options.images])
+    return dict(zip(targets, _as_bytes(reconstructions(vae, images)), strict=True))
 
 
 def _read(path: Path) -> NDArray[np.float32]:
