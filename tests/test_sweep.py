@@ -9,17 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from conftest import PARAMS, ROOT
 from ruamel.yaml import YAML
 
 from pipeline.errors import StageError
 from pipeline.stage import RESTORE
+from workflow.history.sweeps import ranked
 from workflow.scale import cluster
 from workflow.scale.copy import failure
 from workflow.scale.engine import _begun
-from workflow.scale.record import ranked, table
 from workflow.scale.spec import read_spec, with_values
+from workflow.scale.sweep import table
 
 VALID: dict[str, Any] = {
     "objective": "validation_loss",
@@ -127,13 +129,7 @@ def test_values_by_key_are_those_of_the_parameters(written: Callable[..., Path])
 
 
 def test_optuna_is_asked_within_the_ends_and_both_ends_are_reached(written: Callable[..., Path]) -> None:
-    pytest.importorskip("optuna")
-    import optuna
-
-    from workflow.scale.search import _distribution
-
-    spec = read_spec(written())
-    space = {key: _distribution(domain) for key, domain in spec.space.items()}
+    space = read_spec(written()).space
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     drawn = [study.ask(space).params for _ in range(200)]
     rates = [params["train.learning_rate"] for params in drawn]
@@ -145,8 +141,7 @@ def test_optuna_is_asked_within_the_ends_and_both_ends_are_reached(written: Call
 
 
 def test_a_scheduler_that_is_begun_anew_decides_as_one_that_was_not_interrupted(written: Callable[..., Path]) -> None:
-    pytest.importorskip("ray")
-    from workflow.scale.search import scheduler
+    from workflow.scale.search import scheduler  # it imports Ray, which takes seconds
 
     class Reporting:
         def __init__(self, name: str, losses: list[float]) -> None:
@@ -183,18 +178,13 @@ def test_the_reason_of_a_failure_is_the_sentence_of_the_stage() -> None:
     assert failure("no such command\n") == "no such command"
 
 
-def refusing(sentence: str) -> None:
-    raise StageError(sentence)
-
-
 def test_the_reason_of_a_worker_is_the_sentence_that_it_raised() -> None:
-    ray = pytest.importorskip("ray")
-    try:
-        refusing("train: one is lost\nexpected two")
-    except StageError as error:
-        raised = ray.exceptions.RayTaskError("train", traceback.format_exc(), error)
+    from ray.exceptions import ActorDiedError, RayTaskError
+
+    error = StageError("train: one is lost\nexpected two")
+    raised = RayTaskError("train", "".join(traceback.format_exception(error)), error)
     assert cluster.reason(raised) == "train: one is lost\nexpected two"
-    assert "died" in cluster.reason(ray.exceptions.ActorDiedError())
+    assert "died" in cluster.reason(ActorDiedError())
 
 
 @pytest.mark.parametrize(
@@ -245,12 +235,8 @@ def test_no_module_that_others_import_needs_the_extra() -> None:
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:10001", "nowhere", "127.0.0.1:many"])
 def test_an_unreachable_cluster_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str) -> None:
-    pytest.importorskip("ray")
     monkeypatch.chdir(tmp_path)
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", "RAY_USAGE_STATS_ENABLED", "RAY_worker_niceness"):
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(os, "environ", {**os.environ, "RAY_ADDRESS": address})
     with pytest.raises(StageError, match=f"RAY_ADDRESS={address}: no cluster answers"), cluster.connected(1):
         pass
     token = tmp_path / cluster.TOKEN

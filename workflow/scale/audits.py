@@ -1,6 +1,5 @@
 """`make audit REVS="v1.0 v1.1"`: an audit of each revision, by Ray, as many at once as there are cores for."""
 
-import logging
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -35,37 +34,27 @@ def main(arguments: Sequence[str]) -> int:
     if "--output" in options:
         raise StageError("--output with REVS: each audit has a folder of its own; leave it out")
     revisions = list(dict.fromkeys(resolve(name).commit or name for name in names))
-    threads = load_params().threads.intra_op
-    with connected(threads):
-        found = _audits(revisions, options, threads)
-    rows = [
-        [revision[:9], _VERDICTS.get(status, f"status {status}"), said] for revision, (status, said) in found.items()
-    ]
-    print(tabulate(rows, ["commit", "verdict", "said"]))
-    statuses = {status if status in _VERDICTS else 2 for status, _ in found.values()}  # of one that was killed, too
-    return next((status for status in _VERDICTS if status in statuses), 2)
-
-
-def _audits(revisions: Sequence[str], options: Sequence[str], threads: int) -> dict[str, tuple[int, str]]:
-    """Exit status and last line of the audit of each revision."""
-    import ray
-
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
-    project = str(Path().resolve())
-    audit = ray.remote(num_cpus=threads, max_retries=_RETRIES)(_audit)
-    waiting = {audit.remote(project, revision, options): revision for revision in revisions}
+    threads, project = load_params().threads.intra_op, str(Path().resolve())
     found: dict[str, tuple[int, str]] = {}
-    with progress("audit", len(revisions), " revisions") as shown:
+    with connected(threads), progress("audit", len(revisions), " revisions") as shown:
+        import ray
+
+        audit = ray.remote(num_cpus=threads, max_retries=_RETRIES)(_audit)
+        waiting = {audit.remote(project, revision, options): revision for revision in revisions}
         while waiting:
             (done,), _ = ray.wait(list(waiting), num_returns=1)
             revision = waiting.pop(done)
             found[revision] = ray.get(done)
             shown.advance(1, f"{revision[:9]}: {_VERDICTS.get(found[revision][0], 'failed')}")
-    return {revision: found[revision] for revision in revisions}
+    rows = [(revision, *found[revision]) for revision in revisions]
+    said = [[revision[:9], _VERDICTS.get(status, f"status {status}"), last] for revision, status, last in rows]
+    print(tabulate(said, ["commit", "verdict", "said"]))
+    statuses = {status if status in _VERDICTS else 2 for _, status, _ in rows}  # one that was killed has another
+    return next((status for status in _VERDICTS if status in statuses), 2)
 
 
 def _audit(project: str, revision: str, options: Sequence[str]) -> tuple[int, str]:
-    """Runs in a worker: an audit as a process of its own, in the project's folder."""
+    """Runs in a worker: an audit as a process of its own, in the project's folder; its status and last line."""
     command = [sys.executable, "-m", "workflow.audit", revision, *options]
     done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True, check=False)
     said = (done.stdout.strip() or done.stderr.strip()).splitlines()

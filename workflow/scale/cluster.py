@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from pipeline.errors import StageError
 from pipeline.files import atomic
 
-#: The token of this clone, that head, workers and driver have to show; readable by its owner only.
+#: The token of this clone, which head, workers and driver have to show. Only its owner can read it.
 TOKEN = Path("state/ray-token")
 
 #: Variables that Ray, or an interpreter's own settings, would bring into the processes that a worker starts.
@@ -25,7 +25,7 @@ _PATIENCE = 5
 
 
 def prepare() -> None:
-    """Sets what every process of Ray reads, before the first import of `ray`; refuses where that is not installed.
+    """Sets the environment of all processes of Ray. To be called before the first import of `ray`.
 
     Token authentication is always on, with the user's token or one that this clone makes for itself.
 
@@ -41,7 +41,6 @@ def prepare() -> None:
     if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
         return
     if not TOKEN.is_file():
-        TOKEN.parent.mkdir(parents=True, exist_ok=True)
         with atomic(TOKEN) as partial:
             partial.touch(mode=0o600)
             partial.write_text(secrets.token_hex(32), encoding="ascii")
@@ -50,7 +49,7 @@ def prepare() -> None:
 
 @contextmanager
 def connected(threads: int) -> Iterator[int]:
-    """Connects to Ray while the block works, and says how many cores there are.
+    """Connects to Ray while the block runs, and yields the number of cores.
 
     Args:
         threads: Cores that one piece of work needs; it has to fit on one node.
@@ -65,26 +64,27 @@ def connected(threads: int) -> Iterator[int]:
     address = os.environ.get("RAY_ADDRESS", "")
     if address:
         _require_answer(address)
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    session = TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)  # a Ray of our own leaves nothing
-    own = {} if address else {"include_dashboard": False, "_temp_dir": session.name}
-    try:
-        ray.init(address=address or "local", **quiet, **own)
-    except (RayError, ConnectionError, RuntimeError, ValueError) as error:
-        if not address:
-            raise StageError(f"Ray did not start on this machine: {error}") from error
-        raise StageError(
-            f"RAY_ADDRESS={address}: the cluster refused the connection ({error}); expected one of this version of "
-            f"Ray, and its token in the file that RAY_AUTH_TOKEN_PATH names: docs/scaling.md"
-        ) from error
-    try:
-        cores = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-        if threads > max(cores):
-            raise StageError(f"threads = {threads}: it should be at most {max(cores)}, the cores of the largest node")
-        yield sum(cores)
-    finally:
-        ray.shutdown()
-        session.cleanup()
+    quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}  # failures are raised
+    with TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as session:
+        own = {} if address else {"include_dashboard": False, "_temp_dir": session}  # a Ray of our own leaves nothing
+        try:
+            ray.init(address=address or "local", **quiet, **own)
+        except (RayError, ConnectionError, RuntimeError, ValueError) as error:
+            if not address:
+                raise StageError(f"Ray did not start on this machine: {error}") from error
+            raise StageError(
+                f"RAY_ADDRESS={address}: the cluster refused the connection ({error}); expected one of this version "
+                f"of Ray, and its token in the file that RAY_AUTH_TOKEN_PATH names: docs/scaling.md"
+            ) from error
+        try:
+            cores = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+            if threads > max(cores):
+                raise StageError(
+                    f"threads = {threads}: it should be at most {max(cores)}, the cores of the largest node"
+                )
+            yield sum(cores)
+        finally:
+            ray.shutdown()
 
 
 def _require_answer(address: str) -> None:
@@ -101,7 +101,7 @@ def _require_answer(address: str) -> None:
 
 
 def reason(error: Exception) -> str:
-    """Why a worker failed, of what Ray raised: the sentence of its StageError, or the line of Ray's text that tells."""
+    """Why a worker failed, from Ray's error: the sentence of the worker's StageError, or the line that says most."""
     from ray.exceptions import RayActorError
 
     said = str(error).strip()
@@ -112,7 +112,7 @@ def reason(error: Exception) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Environment of processes that a worker starts: programs of its Python, and nothing that Ray set for its own."""
+    """Environment of processes that a worker starts: the programs of its Python, and no variables of Ray."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
     path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
     return {**kept, "PATH": path, "DVC_NO_ANALYTICS": "1"}

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -10,7 +11,6 @@ from pathlib import Path
 from tempfile import gettempdir, mkdtemp
 from typing import Any
 
-import networkx
 import numpy as np
 import psutil
 from dvc.repo import Repo
@@ -18,12 +18,12 @@ from dvc.repo.experiments.refs import ExpRefInfo
 from dvc.utils.serialize import modify_yaml
 from filelock import FileLock
 from numpy.typing import NDArray
-from ruamel.yaml import YAML
 
 from pipeline.errors import StageError
 from pipeline.files import atomic
 from pipeline.params.section import PARAMS_FILE
 from pipeline.stage import RESTORE
+from workflow.history.presets import GRAPH
 from workflow.history.revisions import git
 from workflow.history.working_copy import cache_of, write_settings
 from workflow.scale.cluster import environment
@@ -42,18 +42,20 @@ class WorkingCopy:
     """A clone of the project at a commit, with the project's DVC cache; the pipeline runs in it, up to some stages."""
 
     def __init__(self, project: Path, commit: str, targets: Sequence[str]) -> None:
-        """Clones into a folder of this process, and removes those of processes that are gone.
+        """Clones into a folder of this process, and removes those of processes that were killed.
 
         Args:
-            project: The project's folder, which trials clone from and send their experiments to.
+            project: The project's folder, which the copy is cloned from and sends its experiments to.
             commit: Full id.
             targets: The stages that the pipeline runs up to.
 
         Raises:
             StageError: If it cannot be cloned.
         """
-        _remove_orphans()
         PLACE.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in PLACE.glob("*-*"):
+            if not psutil.pid_exists(int(folder.name.partition("-")[0])):
+                shutil.rmtree(folder, ignore_errors=True)
         self._project = project
         self._commit = commit
         self._folder = Path(mkdtemp(prefix=f"{os.getpid()}-", dir=PLACE))
@@ -61,18 +63,17 @@ class WorkingCopy:
         self._repository = Path(top)
         self.path = self._folder / prefix
         git(project, "clone", "--quiet", "--no-checkout", top, str(self._folder))
-        author = git(project, "log", "-1", "--format=%an%n%ae", commit).splitlines()
-        settings = (*zip(("user.name", "user.email"), author, strict=True), ("commit.gpgsign", "false"))
-        for key, value in settings:
+        name, email = git(project, "log", "-1", "--format=%an%n%ae", commit).splitlines()
+        for key, value in (("user.name", name), ("user.email", email), ("commit.gpgsign", "false")):
             git(self._folder, "config", key, value)
         git(self._folder, "checkout", "--quiet", "--detach", commit)
         write_settings(self.path, cache={"dir": cache_of(project), "type": _LINKS})
         self.state = self.path / "state"
         self._targets = list(targets)
-        self._later = self._outputs_after(targets)
+        self._later = self._later_outputs()
 
     def reset(self, values: Mapping[str, Any]) -> None:
-        """Brings the commit's files back, with these values of `params.yaml` by key; data that stand are kept."""
+        """Brings the commit's files back, with these values of `params.yaml` by key. Data stay."""
         git(self.path, "checkout", "--quiet", "--force", "--detach", self._commit)
         git(self.path, "clean", "--quiet", "-fd")
         shutil.rmtree(self.state, ignore_errors=True)
@@ -82,19 +83,14 @@ class WorkingCopy:
                 section, _, name = key.partition(".")
                 params[section][name] = value
 
-    def params(self) -> dict[str, Any]:
-        """`params.yaml` as it stands."""
-        content: dict[str, Any] = YAML(typ="safe").load(self.path / PARAMS_FILE)
-        return content
-
     def prepare(self) -> None:
-        """Makes or checks out the data, one process of this node at a time: the first fetches, the others have it."""
+        """Makes or checks out the data. One process of a node at a time: the first fetches, others find it cached."""
         key = hashlib.sha256(cache_of(self._project).encode()).hexdigest()[:16]
         with FileLock(PLACE / f"{key}.lock"):
             self.run("dvc", "repro", "--quiet", "preprocess")
 
     def start(self, log: Path, variables: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
-        """Starts the pipeline, with more variables in its environment if there are any; what it says goes to `log`.
+        """Starts the pipeline, with more environment variables if any, and appends its output to `log`.
 
         Where there is `setpriv` (Linux), it ends if this process is killed.
         """
@@ -104,11 +100,17 @@ class WorkingCopy:
         env = {**environment(), **(variables or {})}
         with log.open("ab") as handle:
             return subprocess.Popen(
-                command, cwd=self.path, env=env, stdin=subprocess.DEVNULL, stdout=handle, stderr=handle
+                command,
+                cwd=self.path,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=handle,
+                stderr=handle,
+                start_new_session=True,  # so that `stop` reaches all that it starts
             )
 
     def keep_state(self, folder: Path) -> None:
-        """Copies the state of the training that runs where it outlives this copy, if that has none or an older one."""
+        """Copies the state of the running training to a folder that outlives this copy, unless it is there already."""
         with suppress(FileNotFoundError):  # training ends, and removes it
             for path in _newest_state(self.state):
                 kept = folder / path.name
@@ -117,14 +119,14 @@ class WorkingCopy:
                         shutil.copy2(path, partial)
 
     def take_state(self, folder: Path) -> None:
-        """Puts a state that was kept where training looks for it, which leaves one of another class of processor."""
+        """Puts a state that was kept where training looks for it. Training ignores one of another processor class."""
         for path in _newest_state(folder):
             shutil.copy2(path, self.state)
 
     def save(self, name: str) -> None:
-        """Saves what stands as a DVC experiment in the project, as `dvc exp save` does, without the seconds that takes.
+        """Saves what stands as a DVC experiment in the project, as `dvc exp save` does, but seconds faster.
 
-        Results of stages after the targets are those of the commit, not of this trial: the experiment has none.
+        The experiment has no results of stages after the targets, which are the commit's and not this trial's.
         """
         if self._later:
             git(self.path, "rm", "--quiet", "-r", "--force", "--ignore-unmatch", "--", *self._later)
@@ -133,13 +135,12 @@ class WorkingCopy:
         ref = ExpRefInfo(self._commit, name)
         git(self.path, "push", "--quiet", "--force", str(self._repository), f"HEAD:{ref}")
 
-    def _outputs_after(self, targets: Sequence[str]) -> list[str]:
-        """Outputs of the stages that the targets do not need."""
+    def _later_outputs(self) -> list[str]:
+        """Lists the outputs of the stages that the targets do not need."""
         with Repo(str(self.path)) as repo:
-            graph = repo.index.graph
-            chosen = [stage for stage in graph if stage.name in targets]
-            needed = {*chosen, *(stage for target in chosen for stage in networkx.descendants(graph, target))}
-            return [out.fs_path for stage in graph if stage not in needed for out in stage.outs]
+            targets = [f"{self.path / GRAPH}:{name}" for name in self._targets]
+            needed = {stage for target in targets for stage in repo.stage.collect(target, with_deps=True)}
+            return [out.fs_path for stage in repo.index.stages if stage not in needed for out in stage.outs]
 
     def run(self, *command: str) -> None:
         """Runs a command in the copy.
@@ -157,7 +158,7 @@ class WorkingCopy:
 
 
 def history_so_far(folder: Path) -> NDArray[np.float64]:
-    """The rows of the history of training that the state in a folder has; none if there is no state."""
+    """The rows of the training history in the state that a folder holds; none if it holds no state."""
     with suppress(FileNotFoundError):  # training ends, and removes it
         for path in _newest_state(folder):
             with np.load(path, allow_pickle=False) as arrays:
@@ -167,33 +168,18 @@ def history_so_far(folder: Path) -> NDArray[np.float64]:
 
 
 def _newest_state(folder: Path) -> list[Path]:
-    """The state that was written last, if any: beside it may be one of another class of processor."""
+    """The state that was written last, if any. One of another processor class may lie beside it."""
     return sorted(folder.glob(_STATE), key=lambda path: path.stat().st_mtime_ns)[-1:]
 
 
 def failure(said: str) -> str:
-    """Why a pipeline failed, of all that it said: the sentence of the stage, or else the end of it."""
+    """Why a pipeline failed, from its output: the sentence of the stage, or else the end of the output."""
     sentence, ended, _ = said.rpartition(RESTORE)
     return sentence.rpartition("\n\n")[2].strip() if ended else said.strip()[-2000:]
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
     """Ends a pipeline that nobody waits for any more, with all that it started."""
-    try:
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        family = []
-    for member in family:
-        try:
-            member.kill()
-        except psutil.NoSuchProcess:
-            continue
+    with suppress(ProcessLookupError, PermissionError):  # all have ended; macOS says so by the second
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _remove_orphans() -> None:
-    """Removes working copies of processes that were killed."""
-    for folder in PLACE.glob("*-*"):
-        pid = folder.name.partition("-")[0]
-        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
-            shutil.rmtree(folder, ignore_errors=True)

@@ -1,18 +1,17 @@
 """Runs trials by Ray Tune, and reads what came of them; interrupted ones are taken up again."""
 
 import json
-import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StageError
 from workflow.history.revisions import git
 from workflow.history.sweeps import COMPLETED, FAILED, PRUNED, UNFIT
-from workflow.scale.cluster import connected, reason
+from workflow.scale.cluster import reason
 
 #: What Ray Tune keeps of unfinished sweeps.
 STATE = Path("state/sweeps")
@@ -24,7 +23,7 @@ _FAILURES, _ROUNDS = 3, 3
 
 @dataclass(frozen=True)
 class Ended:
-    """A trial that has ended.
+    """A trial that has ended, as the record of a sweep has it.
 
     Attributes:
         number: From 0, in the order in which trials were proposed.
@@ -34,26 +33,18 @@ class Ended:
         experiment: DVC experiment that it was saved as; None if it was not completed.
         error: Why it failed or is unfit, if so.
         history: Epoch, and the three validation terms in nats per image, of each report.
-        pipeline_seconds: That were spent on waiting for its pipeline, without what surrounds that.
+        pipeline_seconds: Spent on waiting for its pipeline.
         ended_seconds: From the start of the sweep to its last report.
     """
 
     number: int
-    values: Mapping[str, Any]
+    values: dict[str, Any]
     verdict: str
     experiment: str | None
     error: str | None
-    history: Sequence[Mapping[str, float]]
+    history: list[dict[str, float]]
     pipeline_seconds: float
     ended_seconds: float
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A plan that was run: its trials by their number, and the cores that there were."""
-
-    trials: Sequence[Ended]
-    cores: int
 
 
 @dataclass(frozen=True)
@@ -61,16 +52,18 @@ class Plan:
     """What is run.
 
     Attributes:
-        command: Of the user, which what is said begins with.
+        command: Of the user, which messages begin with.
         key: Name of the folder of its unfinished work: the same key is the same work.
-        job: Configuration of every trial, as `workflow.scale.trial.Job` has it.
-        values: What every trial changes in `params.yaml`, by key.
+        job: What all trials have in common: `project`, its folder, the same on every node; `commit`, the full id of
+            the one that is run; `targets`, the stages that are run with all that they need; and `name`, of the
+            experiment that a trial becomes, with the id of the trial for `{trial}` and the seed of training for
+            `{seed}`.
+        values: What trials change in `params.yaml`, by key; a grid of values, as Ray Tune has it, has a trial for each.
         threads: Cores of a trial.
         trials: How many; None for as many as fit into the hours.
         hours: After which no trial begins and those that run are ended; None for no such limit.
         objective: Column of the history that is minimised.
-        search: Ray Tune's searcher, which proposes more values by key; None for those of `grid`.
-        grid: All values of a key, each for a trial.
+        search: Ray Tune's searcher, which proposes more values by key; None if there is a grid.
         scheduler: Ray Tune's scheduler, which ends hopeless trials; None for none.
     """
 
@@ -83,12 +76,11 @@ class Plan:
     hours: float | None
     objective: str
     search: Any = None
-    grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     scheduler: Any = None
 
 
 def head_commit() -> str:
-    """Full id of the commit that trials run, which is what stands in the workspace.
+    """Full id of the commit that trials run.
 
     Raises:
         StageError: If tracked files differ from it: trials would run without the changes.
@@ -108,18 +100,8 @@ def forget(key: str) -> None:
     shutil.rmtree(STATE / key, ignore_errors=True)
 
 
-def run(plan: Plan) -> Outcome:
-    """Runs the plan to its end, from where it was left if it was begun before.
-
-    Raises:
-        StageError: If no cluster is there, or none of its nodes has the cores of a trial.
-    """
-    with connected(plan.threads) as cores:
-        return Outcome(_run(plan), cores)
-
-
-def _run(plan: Plan) -> list[Ended]:
-    logging.getLogger("ray").setLevel(logging.CRITICAL)  # its tracebacks; what failed stands in the outcome
+def run(plan: Plan) -> list[Ended]:
+    """Runs the plan on the connected cluster, from where it was left if it was begun before; its trials by number."""
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # which would end as if all were done
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the other output can be silent
     os.environ["TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S"] = "0"
@@ -130,16 +112,20 @@ def _run(plan: Plan) -> list[Ended]:
 
     path = STATE.resolve() / plan.key
     trainable = tune.with_resources(Trial, {"cpu": plan.threads})
+
+    def resume() -> Any:
+        return tune.Tuner.restore(str(path), trainable, resume_unfinished=True, resume_errored=True).fit()
+
     if _begun(path):
         print(f"{plan.command}: goes on with the trials that were begun", flush=True)
-        results = _resume(path, trainable)
+        results = resume()
     else:
         forget(plan.key)
-        tuner = tune.Tuner(
+        results = tune.Tuner(
             trainable,
-            param_space={"job": dict(plan.job), **plan.values, **_grid(plan)},
+            param_space={"job": plan.job, **plan.values},
             tune_config=tune.TuneConfig(
-                num_samples=1 if plan.grid else plan.trials or -1,  # of a grid: how often
+                num_samples=(plan.trials or -1) if plan.search else 1,  # of a grid: how often
                 search_alg=plan.search,
                 scheduler=plan.scheduler,
                 time_budget_s=plan.hours and plan.hours * 3600,
@@ -152,26 +138,24 @@ def _run(plan: Plan) -> list[Ended]:
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=_FAILURES),
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1),
-                callbacks=[Shown(plan.command, plan.trials, plan.hours, plan.objective)],
+                callbacks=[Shown(plan)],
             ),
-        )
-        results = tuner.fit()
+        ).fit()
     for _ in range(_ROUNDS):
-        lost = sum(map(_lost, results))
-        if not lost:
+        if not (lost := sum(map(_lost, results))):
             break
         print(f"{plan.command}: takes up {lost} again that were lost with their node", flush=True)
-        results = _resume(path, trainable)
+        results = resume()
     results = sorted(results, key=lambda result: Path(result.path).name)
     begun = min((result.metrics["began"] for result in results if _reported(result)), default=0.0)
     return [_ended(number, result, begun) for number, result in enumerate(results)]
 
 
 def _begun(path: Path) -> bool:
-    """Whether a folder has what is unfinished; not if it was left before anything was kept.
+    """Whether a folder has unfinished work that Ray Tune can go on with.
 
-    A state of which only a part was written is removed, so that Ray Tune takes the one before. Without any it would go
-    on with nothing that was asked for.
+    A state of which only a part was written is removed, so that Ray Tune takes the one before. Without any state it
+    would run none of the trials that were asked for.
     """
     for state in sorted(path.glob("experiment_state-*.json"), key=lambda file: file.stat().st_mtime_ns, reverse=True):
         try:
@@ -183,39 +167,26 @@ def _begun(path: Path) -> bool:
     return False
 
 
-def _resume(path: Path, trainable: Any) -> Any:
-    """Runs what is unfinished or failed of a sweep."""
-    from ray import tune
-
-    return tune.Tuner.restore(str(path), trainable, resume_unfinished=True, resume_errored=True).fit()
-
-
 def _lost(result: Any) -> bool:
-    """Whether a trial failed with its node: Ray Tune gives it up if more of it fails while it waits for another one."""
+    """Whether a trial was lost with its node. Ray Tune gives up one that fails again while it waits for a node."""
     from ray.exceptions import RayActorError
 
     return isinstance(result.error, RayActorError) and not result.error.actor_init_failed
 
 
-def _grid(plan: Plan) -> dict[str, dict[str, Any]]:
-    """A grid as Ray Tune has it."""
-    return {key: {"grid_search": list(values)} for key, values in plan.grid.items()}
-
-
 def _folder(trial: Any) -> str:
-    """Name of a trial's folder: in which order it was proposed, which Ray Tune tells here only, and its id."""
+    """Name of a trial's folder: its number, which Ray Tune tells here only, and its id."""
     return f"{int(trial.experiment_tag.partition('_')[0]):06d}_{trial.trial_id}"
 
 
 def _reported(result: Any) -> bool:
-    """Whether the trial itself has said anything; else Ray Tune has some metrics of its own, or none."""
+    """Whether the trial itself has reported; else Ray Tune has some metrics of its own, or none."""
     return "began" in (result.metrics or {})
 
 
 def _ended(number: int, result: Any, begun: float) -> Ended:
     """What Ray Tune has of a trial."""
     last = result.metrics if _reported(result) else {}
-    config = {key: value for key, value in (result.config or {}).items() if "." in key}
     if "experiment" in last:
         verdict = COMPLETED
     elif "unfit" in last:
@@ -224,11 +195,11 @@ def _ended(number: int, result: Any, begun: float) -> Ended:
         verdict = FAILED if result.error else PRUNED
     return Ended(
         number=number,
-        values=config,
+        values={key: value for key, value in (result.config or {}).items() if "." in key},
         verdict=verdict,
         experiment=last.get("experiment"),
         history=last.get("history", []),
         error=last.get("unfit") or (reason(result.error) if result.error else None),
-        pipeline_seconds=last.get("pipeline_seconds", 0.0),
-        ended_seconds=last.get("timestamp", begun) - begun,
+        pipeline_seconds=round(last.get("pipeline_seconds", 0.0), 1),
+        ended_seconds=round(last.get("timestamp", begun) - begun, 1),
     )

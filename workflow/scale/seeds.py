@@ -13,13 +13,14 @@ from workflow.history.lock import contradictions
 from workflow.history.revisions import experiments, resolve
 from workflow.history.seeds import PATH, TARGETS, run_of, seeds_digest
 from workflow.history.sweeps import COMPLETED
+from workflow.scale.cluster import connected
 from workflow.scale.engine import Plan, forget, head_commit, run
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs an experiment for each further seed, by Ray, and writes `metrics/seeds.json`. The first is the commit's own.
 
-    An experiment bears the digest of what it runs in its name: one that is there already is not run again.
+    The name of an experiment has the digest of what it runs: one that is there already is not run again.
 
     Returns:
         Exit status: 0.
@@ -57,21 +58,20 @@ def _run(seeds: Sequence[int], name: str, key: str, threads: int) -> None:
         StageError: If one fails, with its reason.
     """
     print(f"seeds: runs {', '.join(map(str, seeds))}", flush=True)
-    ended = run(
-        Plan(
-            command="seeds",
-            key=key,
-            job={"project": str(Path().resolve()), "commit": head_commit(), "targets": list(TARGETS), "name": name},
-            values={},
-            threads=threads,
-            trials=len(seeds),
-            hours=None,
-            objective="validation_loss",
-            grid={"train.seed": seeds},
-        )
+    plan = Plan(
+        command="seeds",
+        key=key,
+        job={"project": str(Path().resolve()), "commit": head_commit(), "targets": list(TARGETS), "name": name},
+        values={"train.seed": {"grid_search": seeds}},
+        threads=threads,
+        trials=len(seeds),
+        hours=None,
+        objective="validation_loss",
     )
+    with connected(threads):
+        trials = run(plan)
     forget(key)
-    for trial in ended.trials:
+    for trial in trials:
         if trial.verdict != COMPLETED:
             raise StageError(
                 f"the run of seed {trial.values['train.seed']} {trial.verdict}: {trial.error}; `make seeds` tries again"

@@ -1,7 +1,6 @@
 """`make workers`: one training by several workers, which Ray starts on as many nodes or cores, as a DVC experiment."""
 
 import json
-import logging
 import shutil
 import socket
 import time
@@ -61,7 +60,6 @@ def _train(params: Params, commit: str, cores: int) -> str:
     from ray.util.placement_group import placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-    logging.getLogger("ray").setLevel(logging.CRITICAL)  # its tracebacks; what failed is said below
     count, threads = params.train.workers, params.threads.intra_op
     group = placement_group([{"CPU": threads}] * count, strategy="SPREAD")
     if cores < count * threads or not group.wait(_PATIENCE):
@@ -71,31 +69,23 @@ def _train(params: Params, commit: str, cores: int) -> str:
         )
     kept = KEPT.resolve() / commit[:12]
     start = ray.remote(num_cpus=threads, scheduling_strategy=PlacementGroupSchedulingStrategy(group))(_Worker)
-    workers = [start.remote(str(Path().resolve()), commit) for _ in range(count)]
+    workers = [start.remote(Path().resolve(), commit) for _ in range(count)]
     name = f"workers-{commit[:8]}"
     try:
         addresses = ray.get([worker.address.remote() for worker in workers])
-        configs = [
-            json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
-            for index in range(count)
-        ]
-        runs = [
-            worker.train.remote(config, str(kept), index == 0)
-            for index, (worker, config) in enumerate(zip(workers, configs, strict=True))
-        ]
+        runs = [worker.train.remote(addresses, index, kept) for index, worker in enumerate(workers)]
         _wait(runs, kept, params.train.epochs)
         ray.get(workers[0].save.remote(name))
         ray.get([worker.remove.remote() for worker in workers])
     except RayError as error:
-        done = _epochs_kept(kept)
-        goes_on = f"\nThe same command goes on after epoch {done}." if done else ""
+        goes_on = f"\nThe same command goes on after epoch {done}." if (done := _epochs_kept(kept)) else ""
         raise StageError(f"{reason(error)}{goes_on}") from error
     shutil.rmtree(kept, ignore_errors=True)
     return name
 
 
 def _wait(runs: Sequence[Any], kept: Path, epochs: int) -> None:
-    """Waits for all workers and shows how far the chief is; raises what the first that ended badly raised."""
+    """Waits for all workers, and shows how far the chief is. Raises the error of the first worker that fails."""
     import ray
 
     waiting, done = list(runs), _epochs_kept(kept)
@@ -114,13 +104,13 @@ def _epochs_kept(kept: Path) -> int:
     return int(rows[-1, 0]) if len(rows) else 0
 
 
-class _Worker:
-    """One worker, in a process of Ray: a working copy of the commit, in which it runs the pipeline up to training."""
+class _Worker(WorkingCopy):
+    """One worker, in a process of Ray: it runs the pipeline up to training in a working copy of the commit."""
 
-    def __init__(self, project: str, commit: str) -> None:
-        self._copy = WorkingCopy(Path(project), commit, [TARGET])
-        self._copy.reset({})
-        self._copy.prepare()
+    def __init__(self, project: Path, commit: str) -> None:
+        super().__init__(project, commit, [TARGET])
+        self.reset({})
+        self.prepare()
 
     def address(self) -> str:
         """A free port of this node, as the others reach it."""
@@ -130,33 +120,25 @@ class _Worker:
             probe.bind(("", 0))
             return f"{ray.util.get_node_ip_address()}:{probe.getsockname()[1]}"
 
-    def train(self, config: str, kept: str, is_chief: bool) -> None:
-        """Trains with TF_CONFIG `config`, from the state in folder `kept` on, into which the chief copies its own.
+    def train(self, addresses: Sequence[str], index: int, kept: Path) -> None:
+        """Trains as the worker of this index, from the state in `kept` on, into which the chief copies its own.
 
         Raises:
             StageError: If training fails, with its reason.
         """
-        folder = Path(kept)
-        self._copy.take_state(folder)
-        log = self._copy.state / "worker.log"
-        child = self._copy.start(log, {"TF_CONFIG": config})
+        self.take_state(kept)
+        log = self.state / "worker.log"
+        config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        child = self.start(log, {"TF_CONFIG": json.dumps(config)})
         try:
             while child.poll() is None:
                 time.sleep(_PAUSE)
-                if is_chief:
-                    self._copy.keep_state(folder)
+                if index == 0:
+                    self.keep_state(kept)
         finally:
             stop(child)
         if child.returncode:
             raise StageError(failure(log.read_text(encoding="utf-8", errors="replace")))
-
-    def save(self, name: str) -> None:
-        """Saves what was trained as an experiment."""
-        self._copy.save(name)
-
-    def remove(self) -> None:
-        """Removes the working copy."""
-        self._copy.remove()
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """What a sweep is: `sweeps/NAME.yaml`."""
 
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
 
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import Field, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
@@ -23,69 +22,48 @@ OBJECTIVES = ("validation_loss", "validation_reconstruction", "validation_kl")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
-#: Keys that say how machines compute and not what; a sweep states the threads of its trials, each alone, itself.
+#: Keys that say how machines compute, not what. A sweep has `threads`, and trains each trial by one worker.
 _MACHINE = ("threads.", "kernels.", "train.workers")
 
 
-@dataclass(frozen=True)
-class Domain:
-    """Values that a parameter may take: a range, both ends included, or choices.
-
-    Attributes:
-        low: Smallest value, of the type that all values have; whole if both ends and the step are.
-        high: Largest value.
-        log: Whether it is the logarithm that is spread evenly.
-        step: Distance of neighbouring values; None for all.
-        choices: Values, in place of a range.
-    """
-
-    low: float = 0
-    high: float = 0
-    log: bool = False
-    step: float | None = None
-    choices: tuple[Any, ...] = ()
-
-    @property
-    def ends(self) -> tuple[Any, ...]:
-        """Values that a rule has to be held against."""
-        return self.choices or (self.low, self.high)
-
-
-def _domain(value: Any) -> Domain:
-    """A domain of its YAML."""
+def _domain(value: Any) -> BaseDistribution:
+    """The values that a parameter may take, from their YAML: a range, both ends included, or choices."""
     keys = set(value) if isinstance(value, dict) else set()
     if keys == {"choices"}:
         return _choices(value["choices"])
     if not {"low", "high"} <= keys <= {"low", "high", "log", "step"}:
-        raise PydanticCustomError(
-            "domain", "it should have `low` and `high`, and `log: true` or `step` if wanted, or have `choices`"
-        )
+        raise _refusal("it should have `low` and `high`, and `log: true` or `step` if wanted, or have `choices`")
     low, high, step, log = value["low"], value["high"], value.get("step"), value.get("log", False)
     numbers = [low, high] if step is None else [low, high, step]
     if not all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in numbers):
-        raise PydanticCustomError("domain", "low, high and step should be numbers")
+        raise _refusal("low, high and step should be numbers")
     if not low < high:
-        raise PydanticCustomError("domain", f"the range is empty: low = {low} should be below high = {high}")
+        raise _refusal(f"the range is empty: low = {low} should be below high = {high}")
     if not isinstance(log, bool) or (log and (step is not None or low <= 0)):
-        raise PydanticCustomError("domain", "log should be true or false; true only with low above 0 and without step")
+        raise _refusal("log should be true or false; true only with low above 0 and without step")
     if step is not None and not 0 < step <= high - low:
-        raise PydanticCustomError("domain", f"step = {step} should be above 0 and at most {high - low}, the range")
+        raise _refusal(f"step = {step} should be above 0 and at most {high - low}, the range")
     if step is not None and abs((high - low) / step - round((high - low) / step)) > 1e-9:
-        raise PydanticCustomError("domain", f"step = {step} should lead from low = {low} to high = {high}")
-    kind = int if all(isinstance(number, int) for number in numbers) else float
-    return Domain(kind(low), kind(high), log, step and kind(step))
+        raise _refusal(f"step = {step} should lead from low = {low} to high = {high}")
+    if all(isinstance(number, int) for number in numbers):
+        return IntDistribution(low, high, log=log, step=step or 1)
+    return FloatDistribution(low, high, log=log, step=step)
 
 
-def _choices(values: Any) -> Domain:
+def _choices(values: Any) -> CategoricalDistribution:
     if not isinstance(values, list) or not values or any(values.count(value) > 1 for value in values):
-        raise PydanticCustomError("domain", "choices should be a list of different values, at least one")
+        raise _refusal("choices should be a list of different values, at least one")
     if any(isinstance(value, (list, dict)) for value in values):
-        raise PydanticCustomError("domain", "choices should be numbers, names, true or false, not lists")
-    return Domain(choices=tuple(values))
+        raise _refusal("choices should be numbers, names, true or false, not lists")
+    return CategoricalDistribution(values)
+
+
+def _refusal(why: str) -> PydanticCustomError:
+    return PydanticCustomError("domain", why)
 
 
 class Sampler(Section):
-    """Who proposes trials; of Optuna."""
+    """Which sampler of Optuna proposes trials."""
 
     name: Literal["tpe", "random"]
     seed: Seed
@@ -105,7 +83,7 @@ class Pruner(Section):
 
 
 class Budget(Section):
-    """When a sweep ends: after so many trials, after so many hours, whichever is first."""
+    """When a sweep ends: after so many trials or so many hours, whichever comes first."""
 
     trials: Annotated[int, Field(ge=1, le=100_000)] | None = None
     hours: Annotated[float, Field(gt=0)] | None = None
@@ -118,10 +96,13 @@ class Budget(Section):
 
 
 class Spec(Whole):
-    """A sweep; `space` and `fixed` go by the keys of `params.yaml`, as `train.learning_rate`."""
+    """A sweep. The keys of `space` and `fixed` are those of `params.yaml`, as `train.learning_rate`.
+
+    Values of `space` are distributions of Optuna.
+    """
 
     objective: Literal["validation_loss", "validation_reconstruction", "validation_kl"]
-    space: Annotated[dict[str, Annotated[Domain, PlainValidator(_domain)]], Field(min_length=1)]
+    space: Annotated[dict[str, Annotated[Any, PlainValidator(_domain)]], Field(min_length=1)]
     fixed: dict[str, Any] = Field(default_factory=dict)
     threads: Annotated[int, Field(ge=1, le=1024)]
     sampler: Sampler
@@ -146,7 +127,8 @@ def read_spec(path: Path) -> Spec:
     for key in (*spec.space, *spec.fixed):
         _refuse_key(spec, key, path)
     for key, domain in spec.space.items():
-        for value in domain.ends:
+        ends = domain.choices if isinstance(domain, CategoricalDistribution) else (domain.low, domain.high)
+        for value in ends:
             try:
                 with_values({**trial_defaults(spec), **spec.fixed, key: value})
             except StageError as error:
@@ -155,7 +137,7 @@ def read_spec(path: Path) -> Spec:
 
 
 def trial_defaults(spec: Spec) -> dict[str, Any]:
-    """What a trial has whatever the sweep is about: its threads, itself as the only worker, a validation an epoch."""
+    """What every trial changes in `params.yaml`: its threads, one worker, and a validation each epoch."""
     return {"threads.intra_op": spec.threads, "train.workers": 1, "train.validation_interval": 1}
 
 
@@ -172,7 +154,7 @@ def with_values(values: Mapping[str, Any]) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         file = Path(folder) / PARAMS_FILE
         with file.open("w", encoding="utf-8") as handle:
-            YAML().dump(json.loads(json.dumps(params)), handle)
+            YAML().dump(params, handle)
         try:
             load_params(file)
         except StageError as error:
