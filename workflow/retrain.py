@@ -1,7 +1,7 @@
 """Retraining by a CI: `python -m workflow.retrain BASE --output FOLDER` in the checkout of a branch.
 
-A stale dvc.lock triggers `dvc repro`. Then the results are held against BASE's, and the folder has all that people want
-of it, also when the exit status is not 0. On main, where nothing may be stale, `.ci/run` proves that.
+A stale dvc.lock triggers `dvc repro`. Then the results are compared with BASE's, and written to the folder whatever the
+exit status. On main nothing may be stale, which `.ci/run` proves.
 """
 
 import argparse
@@ -28,17 +28,15 @@ from workflow.history.presets import STAGES
 from workflow.history.revisions import WORKSPACE, git, resolve
 from workflow.history.staleness import stale_stages
 from workflow.report.page import render
-from workflow.summary import EVALUATION
+from workflow.summary import EVALUATION, RESULTS
 
 #: Exit statuses: an untrue or a worse branch, and one that could not be judged.
 REFUSED, FAILED = 1, 2
 
-RESULTS = (LOCK, "metrics")
-
 
 @dataclass
 class Findings:
-    """What people want of a run, as far as it came.
+    """What a run has found so far.
 
     Attributes:
         reasons: Sentences, each of which refuses the branch.
@@ -58,13 +56,16 @@ class Findings:
 
     @property
     def sentences(self) -> list[str]:
-        """All that is said, what counts most first."""
-        return [*([f"Not judged: {self.failure}"] if self.failure else []), *self.reasons, *self.remarks]
+        """All sentences, what counts most first."""
+        failed = [f"Not judged: {self.failure}"] if self.failure else []
+        return [*failed, *self.reasons, *self.remarks]
 
     @property
     def status(self) -> int:
         """Exit status of the run."""
-        return FAILED if self.failure else REFUSED if self.reasons else 0
+        if self.failure:
+            return FAILED
+        return REFUSED if self.reasons else 0
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -112,7 +113,7 @@ def judge(findings: Findings, base_name: str, *, again: bool) -> None:
 
 
 def _retrain(findings: Findings, stale: Sequence[str], *, again: bool) -> None:
-    """Runs the pipeline; a metric of which no cause has changed has to be the committed one."""
+    """Runs the pipeline. Metrics have to be the committed ones, unless what they follow from has changed."""
     options = ["--force", "--no-run-cache"] if again else []
     if subprocess.run(["dvc", "repro", *options], check=False).returncode:
         raise StageError("`dvc repro` failed; the log has its message")
@@ -134,7 +135,7 @@ def _retrain(findings: Findings, stale: Sequence[str], *, again: bool) -> None:
 
 
 def results_patch() -> bytes:
-    """What `git apply` needs to bring the committed results to those of the workspace; empty if they are the same."""
+    """The patch from the committed results to those of the workspace; empty if they are the same."""
     index = git(Path(), "rev-parse", "--git-path", "index").removesuffix("\n")
     with TemporaryDirectory(prefix="fashion-vae-") as folder:
         scratch = Path(folder) / "index"  # so that the user's own stays as it is
