@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TextIO, cast
 
 from pipeline.errors import INTERRUPTED, StageError
 
-#: Variables by which git takes another repository, index, object store or reading of paths than those of its folder.
+#: Variables that have git take another repository, index or object store than its folder's, or read paths otherwise.
 _ELSEWHERE = (
     "GIT_ALLOW_PROTOCOL",
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
@@ -35,7 +35,7 @@ _ELSEWHERE = (
 
 
 class Output:
-    """Standard output, but silence once nobody reads it (`make compare | head -1`): the work goes on to its status."""
+    """Standard output that falls silent once nobody reads it (`make compare | head -1`), so that the work goes on."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -44,38 +44,33 @@ class Output:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Writes a text; its length."""
-        try:
-            self._stream.write(text)
-        except BrokenPipeError:
-            self._fall_silent()
+        """Writes a text, and returns its length."""
+        self._unless_unread(self._stream.write, text)
         return len(text)
 
     def flush(self) -> None:
         """Writes what is kept back."""
-        try:
-            self._stream.flush()
-        except BrokenPipeError:
-            self._fall_silent()
+        self._unless_unread(self._stream.flush)
 
-    def _fall_silent(self) -> None:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), self._stream.fileno())
+    def _unless_unread(self, act: Callable[..., object], *arguments: str) -> None:
+        try:
+            act(*arguments)
+        except BrokenPipeError:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), self._stream.fileno())
 
 
 def forget_other_repositories() -> None:
-    """Removes what git tells its hooks of another place: with GIT_DIR set, every git would work in that repository."""
+    """Removes the variables that git sets for its hooks: with GIT_DIR set, every git would work in that repository."""
     for name in _ELSEWHERE:
         os.environ.pop(name, None)
 
 
 def end(command: str, work: Callable[[], int], refused: int = 1) -> NoReturn:
-    """Does the work of a command, and ends the process. A sentence begins with `command`.
+    """Does the work of a command, and ends the process. Error messages begin with `command`.
 
-    The status is what `work` returns; `refused` with a sentence if it was refused or failed; 130 if it was
-    interrupted.
-
-    Every git and DVC that it starts finds its repository by the folder it runs in.
+    The status is what `work` returns; `refused`, with a message, if it was refused or failed; 130 if it was
+    interrupted. Every git and DVC that it starts finds its repository by the folder it runs in.
     """
     forget_other_repositories()
     os.environ["SHELL"] = "/bin/sh"  # DVC runs stages by it, and the user's may be none

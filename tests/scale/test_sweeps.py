@@ -110,29 +110,24 @@ def test_a_fresh_clone_has_the_experiments_from_a_git_remote(swept: Project, tmp
 
 
 @pytest.mark.whole
-def test_a_finished_sweep_is_not_run_again(swept: Project, tmp_path: Path) -> None:
-    project = swept.copy_to(tmp_path / "project")
-    before = record_of(swept)
+def test_a_finished_sweep_is_not_run_again(swept: Project) -> None:
+    before, experiments = record_of(swept), experiments_of(swept)
     (swept.folder / "sweeps/cut.json").unlink()  # unfinished work is kept by the folder that it was begun in
     done = swept.run(*ALONE, "sweeps/cut.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     assert record_of(swept)["trials"] == before["trials"]
-    assert experiments_of(swept) == experiments_of(project)
+    assert experiments_of(swept) == experiments
 
 
-def test_uncommitted_changes_are_refused(swept: Project, tmp_path: Path) -> None:
-    project = swept.copy_to(tmp_path / "project")
-    project.set_params({"train": {"seed": 5}})
-    done = project.run(*ALONE, "sweeps/cut.yaml")
-    assert done.returncode == 1
-    assert "params.yaml is not as committed; expected a commit to run" in done.stderr
-
-
-def test_more_threads_than_cores_are_refused(swept: Project, tmp_path: Path) -> None:
+def test_more_threads_than_cores_and_uncommitted_changes_are_refused(swept: Project, tmp_path: Path) -> None:
     project = swept.copy_to(tmp_path / "project")
     done = project.run(*ALONE, write_spec(project, "wide", threads=1000))
     assert done.returncode == 1
     assert "sweep: threads = 1000: it should be at most" in done.stderr
+    project.set_params({"train": {"seed": 5}})
+    done = project.run(*ALONE, "sweeps/wide.yaml")
+    assert done.returncode == 1
+    assert "params.yaml is not as committed; expected a commit to run" in done.stderr
     assert not (project.folder / "sweeps/wide.json").exists()
 
 

@@ -5,7 +5,8 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import gettempdir, mkdtemp
@@ -89,25 +90,39 @@ class WorkingCopy:
         with FileLock(PLACE / f"{key}.lock"):
             self.run("dvc", "repro", "--quiet", "preprocess")
 
-    def start(self, log: Path, variables: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
-        """Starts the pipeline, with more environment variables if any, and appends its output to `log`.
+    def running(self, pause: float, **variables: str) -> Iterator[None]:
+        """Runs the pipeline, with more environment variables, and yields every `pause` seconds until it ends.
 
-        Where there is `setpriv` (Linux), it ends if this process is killed.
+        It is killed, with all that it started, if the iteration is given up. Where there is `setpriv` (Linux), it also
+        ends if this process is killed.
+
+        Raises:
+            StageError: If it fails, with its reason.
         """
         command = ["dvc", "repro", *self._targets]
         if shutil.which("setpriv"):
             command = ["setpriv", "--pdeathsig", "TERM", *command]
-        env = {**environment(), **(variables or {})}
-        with log.open("ab") as handle:
-            return subprocess.Popen(
+        log = self.state / "pipeline.log"
+        with log.open("wb") as handle:
+            child = subprocess.Popen(
                 command,
                 cwd=self.path,
-                env=env,
+                env={**environment(), **variables},
                 stdin=subprocess.DEVNULL,
                 stdout=handle,
                 stderr=handle,
-                start_new_session=True,  # so that `stop` reaches all that it starts
+                start_new_session=True,  # a process group of its own, to be killed as one
             )
+        try:
+            while child.poll() is None:
+                yield
+                time.sleep(pause)
+        finally:
+            with suppress(ProcessLookupError, PermissionError):  # all have ended; macOS says so by the second
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+        if child.returncode:
+            raise StageError(failure(log.read_text(encoding="utf-8", errors="replace")))
 
     def keep_state(self, folder: Path) -> None:
         """Copies the state of the running training to a folder that outlives this copy, unless it is there already."""
@@ -176,10 +191,3 @@ def failure(said: str) -> str:
     """Why a pipeline failed, from its output: the sentence of the stage, or else the end of the output."""
     sentence, ended, _ = said.rpartition(RESTORE)
     return sentence.rpartition("\n\n")[2].strip() if ended else said.strip()[-2000:]
-
-
-def stop(process: "subprocess.Popen[bytes]") -> None:
-    """Ends a pipeline that nobody waits for any more, with all that it started."""
-    with suppress(ProcessLookupError, PermissionError):  # all have ended; macOS says so by the second
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

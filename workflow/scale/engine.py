@@ -22,32 +22,6 @@ _FAILURES, _ROUNDS = 3, 3
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A trial that has ended, as the record of a sweep has it.
-
-    Attributes:
-        number: From 0, in the order in which trials were proposed.
-        values: What it changed in `params.yaml`, by key.
-        verdict: `completed`; `pruned`, ended early by the scheduler or with the hours; `unfit`, without a finite
-            loss, or against a rule; or `failed`.
-        experiment: DVC experiment that it was saved as; None if it was not completed.
-        error: Why it failed or is unfit, if so.
-        history: Epoch, and the three validation terms in nats per image, of each report.
-        pipeline_seconds: Spent on waiting for its pipeline.
-        ended_seconds: From the start of the sweep to its last report.
-    """
-
-    number: int
-    values: dict[str, Any]
-    verdict: str
-    experiment: str | None
-    error: str | None
-    history: list[dict[str, float]]
-    pipeline_seconds: float
-    ended_seconds: float
-
-
-@dataclass(frozen=True)
 class Plan:
     """What is run.
 
@@ -100,7 +74,7 @@ def forget(key: str) -> None:
     shutil.rmtree(STATE / key, ignore_errors=True)
 
 
-def run(plan: Plan) -> list[Ended]:
+def run(plan: Plan) -> list[dict[str, Any]]:
     """Runs the plan on the connected cluster, from where it was left if it was begun before; its trials by number."""
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # which would end as if all were done
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the other output can be silent
@@ -184,8 +158,17 @@ def _reported(result: Any) -> bool:
     return "began" in (result.metrics or {})
 
 
-def _ended(number: int, result: Any, begun: float) -> Ended:
-    """What Ray Tune has of a trial."""
+def _ended(number: int, result: Any, begun: float) -> dict[str, Any]:
+    """What came of a trial, as the record of a sweep has it.
+
+    `verdict` is `completed`; `pruned`, ended early by the scheduler or with the hours; `unfit`, without a finite loss,
+    or against a rule; or `failed`. `history` has each report: epoch, and the three validation terms, nats per image.
+
+    Args:
+        number: From 0, in the order in which trials were proposed.
+        result: What Ray Tune has of it.
+        begun: When the first trial began, from which `ended_seconds` are counted.
+    """
     last = result.metrics if _reported(result) else {}
     if "experiment" in last:
         verdict = COMPLETED
@@ -193,13 +176,13 @@ def _ended(number: int, result: Any, begun: float) -> Ended:
         verdict = UNFIT
     else:
         verdict = FAILED if result.error else PRUNED
-    return Ended(
-        number=number,
-        values={key: value for key, value in (result.config or {}).items() if "." in key},
-        verdict=verdict,
-        experiment=last.get("experiment"),
-        history=last.get("history", []),
-        error=last.get("unfit") or (reason(result.error) if result.error else None),
-        pipeline_seconds=round(last.get("pipeline_seconds", 0.0), 1),
-        ended_seconds=round(last.get("timestamp", begun) - begun, 1),
-    )
+    return {
+        "number": number,
+        "values": {key: value for key, value in (result.config or {}).items() if "." in key},
+        "verdict": verdict,
+        "experiment": last.get("experiment"),
+        "error": last.get("unfit") or (reason(result.error) if result.error else None),
+        "history": last.get("history", []),
+        "pipeline_seconds": round(last.get("pipeline_seconds", 0.0), 1),
+        "ended_seconds": round(last.get("timestamp", begun) - begun, 1),
+    }

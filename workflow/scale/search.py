@@ -1,6 +1,6 @@
 """A sweep in the terms of Ray Tune and Optuna."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -10,7 +10,6 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from workflow.history.sweeps import COMPLETED
-from workflow.scale.engine import Ended
 from workflow.scale.spec import Spec
 
 #: Completed trials of different values from which an importance is told.
@@ -47,16 +46,16 @@ class _Resumable(ASHAScheduler):
             self.on_trial_result(tune_controller, trial, row)
 
 
-def importance(spec: Spec, trials: Sequence[Ended]) -> dict[str, float]:
+def importance(spec: Spec, trials: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Share of each parameter in the variance of the objective over completed trials, rounded; none of too few.
 
     Source: functional ANOVA on a random forest, Hutter, Hoos and Leyton-Brown 2014, by Optuna.
     """
     study = optuna.create_study()
     for trial in trials:
-        if trial.verdict == COMPLETED:
-            params = {key: trial.values[key] for key in spec.space}
-            value = trial.history[-1][spec.objective]
+        if trial["verdict"] == COMPLETED:
+            params = {key: trial["values"][key] for key in spec.space}
+            value = trial["history"][-1][spec.objective]
             study.add_trial(optuna.trial.create_trial(params=params, distributions=spec.space, value=value))
     if len({trial.value for trial in study.trials}) < _FEWEST:
         return {}

@@ -72,10 +72,9 @@ def _run(seeds: Sequence[int], name: str, key: str, threads: int) -> None:
         trials = run(plan)
     forget(key)
     for trial in trials:
-        if trial.verdict != COMPLETED:
-            raise StageError(
-                f"the run of seed {trial.values['train.seed']} {trial.verdict}: {trial.error}; `make seeds` tries again"
-            )
+        if trial["verdict"] != COMPLETED:
+            seed = trial["values"]["train.seed"]
+            raise StageError(f"the run of seed {seed} {trial['verdict']}: {trial['error']}; `make seeds` tries again")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 import json
 import shutil
 import socket
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from pipeline.params.whole import Params, load_params
 from pipeline.progress import progress
 from workflow.command import end
 from workflow.scale.cluster import connected, prepare, reason
-from workflow.scale.copy import WorkingCopy, failure, history_so_far, stop
+from workflow.scale.copy import WorkingCopy, history_so_far
 from workflow.scale.engine import head_commit
 
 #: The stage that workers share.
@@ -127,18 +126,10 @@ class _Worker(WorkingCopy):
             StageError: If training fails, with its reason.
         """
         self.take_state(kept)
-        log = self.state / "worker.log"
         config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-        child = self.start(log, {"TF_CONFIG": json.dumps(config)})
-        try:
-            while child.poll() is None:
-                time.sleep(_PAUSE)
-                if index == 0:
-                    self.keep_state(kept)
-        finally:
-            stop(child)
-        if child.returncode:
-            raise StageError(failure(log.read_text(encoding="utf-8", errors="replace")))
+        for _ in self.running(_PAUSE, TF_CONFIG=json.dumps(config)):
+            if index == 0:
+                self.keep_state(kept)
 
 
 if __name__ == "__main__":

@@ -109,6 +109,12 @@ class Spec(Whole):
     pruner: Pruner
     budget: Budget
 
+    @property
+    def values(self) -> dict[str, Any]:
+        """What every trial changes in `params.yaml`: its threads, one worker, a validation each epoch, and `fixed`."""
+        own = {"threads.intra_op": self.threads, "train.workers": 1, "train.validation_interval": 1}
+        return {**own, **self.fixed}
+
 
 def read_spec(path: Path) -> Spec:
     """The sweep of a file, checked, also against the rules of `params.yaml`.
@@ -130,15 +136,10 @@ def read_spec(path: Path) -> Spec:
         ends = domain.choices if isinstance(domain, CategoricalDistribution) else (domain.low, domain.high)
         for value in ends:
             try:
-                with_values({**trial_defaults(spec), **spec.fixed, key: value})
+                with_values({**spec.values, key: value})
             except StageError as error:
                 raise StageError(f"{path} is refused, with {key} = {value!r}:\n{error}") from error
     return spec
-
-
-def trial_defaults(spec: Spec) -> dict[str, Any]:
-    """What every trial changes in `params.yaml`: its threads, one worker, and a validation each epoch."""
-    return {"threads.intra_op": spec.threads, "train.workers": 1, "train.validation_interval": 1}
 
 
 def with_values(values: Mapping[str, Any]) -> dict[str, Any]:

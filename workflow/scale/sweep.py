@@ -4,7 +4,6 @@ import argparse
 import hashlib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,23 +33,22 @@ def main(arguments: Sequence[str]) -> int:
     path = parser.parse_args(arguments).spec
     prepare()
     from workflow.scale.search import importance, scheduler, searcher  # these need what `prepare` looks for
-    from workflow.scale.spec import read_spec, trial_defaults, with_values
+    from workflow.scale.spec import read_spec, with_values
 
     spec = read_spec(path)
     commit = head_commit()
-    fixed = {**trial_defaults(spec), **spec.fixed}
     digest = hashlib.sha256(f"{commit} {spec!r}".encode()).hexdigest()
     plan = Plan(
         command="sweep",
         key=f"{path.stem}-{digest[:8]}",
         job={"project": str(Path().resolve()), "commit": commit, "targets": [TARGET], "name": path.stem + "-{trial}"},
-        values=fixed,
+        values=spec.values,
         threads=spec.threads,
         trials=spec.budget.trials,
         hours=spec.budget.hours,
         objective=spec.objective,
         search=searcher(spec),
-        scheduler=scheduler(spec, with_values(fixed)["train"]["epochs"]),
+        scheduler=scheduler(spec, with_values(spec.values)["train"]["epochs"]),
     )
     with connected(spec.threads) as cores:
         trials = run(plan)
@@ -59,16 +57,16 @@ def main(arguments: Sequence[str]) -> int:
         "cores": cores,
         "parameters": sorted(spec.space),
         "importance": importance(spec, trials),
-        "trials": [asdict(trial) for trial in trials],
+        "trials": trials,
         **spec.model_dump(include={"objective", "fixed", "threads", "sampler", "pruner"}),
     }
     output = path.with_suffix(".json")
     write_json(output, record)
     print(f"{table(record)}\n\nsweep: wrote {output}. The trials: dvc exp show --only-changed")
-    failed = {trial.error: trial.number for trial in reversed(trials) if trial.verdict == FAILED}
+    failed = {trial["error"]: trial["number"] for trial in reversed(trials) if trial["verdict"] == FAILED}
     for error, number in failed.items():  # each reason once
         print(f"sweep: trial {number} failed: {error}\nThe same command tries it again.", file=sys.stderr)
-    best = ranked(record["trials"], spec.objective)
+    best = ranked(trials, spec.objective)
     if not best:
         print("sweep: no trial was completed, so there is none to take", file=sys.stderr)
         return 1

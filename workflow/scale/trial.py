@@ -14,7 +14,7 @@ from ray import tune
 from pipeline.errors import StageError
 from pipeline.files import significant
 from pipeline.params.section import PARAMS_FILE
-from workflow.scale.copy import WorkingCopy, failure, history_so_far, stop
+from workflow.scale.copy import WorkingCopy, history_so_far
 from workflow.scale.spec import OBJECTIVES
 
 #: Seconds between two looks at the history of a training.
@@ -76,27 +76,21 @@ class Trial(tune.Trainable):
         Raises:
             StageError: If it fails. Unfit parameters are no failure but a row of their own.
         """
-        log = self._copy.state / "trial.log"
-        child = self._copy.start(log)
         try:
-            while child.poll() is None:
+            for _ in self._copy.running(_PAUSE):
                 rows = [_row([significant(value) for value in row]) for row in history_so_far(self._copy.state)]
                 yield from (row for row in rows if self._epoch < row["epoch"] < self._epochs)
-                time.sleep(_PAUSE)
-        finally:
-            stop(child)
-        if child.returncode == 0:
-            with (self._copy.path / _HISTORY).open(encoding="utf-8") as handle:
-                rows = [_row(row) for row in list(csv.reader(handle))[1:]]
-            # a state that another processor class left, and that this one does not resume from, was of other numbers
-            self._kept["history"] = rows[: len(self._kept["history"])]
-            yield from (row for row in rows if row["epoch"] > self._epoch)
-            raise StageError(f"{log} ended without a new epoch")
-        said = log.read_text(encoding="utf-8", errors="replace")
-        unfit = _UNFIT.search(said)
-        if not unfit:
-            raise StageError(failure(said))
-        yield {"epoch": self._epoch + 1, **dict.fromkeys(OBJECTIVES, float("inf")), "unfit": unfit["why"]}
+        except StageError as error:
+            unfit = _UNFIT.search(str(error))
+            if not unfit:
+                raise
+            yield {"epoch": self._epoch + 1, **dict.fromkeys(OBJECTIVES, float("inf")), "unfit": unfit["why"]}
+        with (self._copy.path / _HISTORY).open(encoding="utf-8") as handle:
+            rows = [_row(row) for row in list(csv.reader(handle))[1:]]
+        # a state that another processor class left, and that this one does not resume from, was of other numbers
+        self._kept["history"] = rows[: len(self._kept["history"])]
+        yield from (row for row in rows if row["epoch"] > self._epoch)
+        raise StageError(f"{self._copy.path} ended without a new epoch")
 
     @property
     def _epoch(self) -> int:
