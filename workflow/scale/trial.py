@@ -90,7 +90,7 @@ class Trial(tune.Trainable):
         # a state that another processor class left, and that this one does not resume from, was of other numbers
         self._kept["history"] = rows[: len(self._kept["history"])]
         yield from (row for row in rows if row["epoch"] > self._epoch)
-        raise StageError(f"{self._copy.path} ended without a new epoch")
+        raise StageError(f"the pipeline in {self._copy.path} ended without a new epoch")
 
     @property
     def _epoch(self) -> int:
