@@ -130,7 +130,6 @@ def test_installs_build_then_lock_then_compiles_and_checks(machine: Machine, she
         ("dev", "", "runtime", {}, "", ""),
         ("scale", "", "runtime", {}, "", ""),
         ("scale", "", "review", {}, "", ""),
-        ("review", "", "runtime", {}, "", ""),
         ("review", "", "scale", {}, "", "scale.txt"),
         ("runtime", "", "scale", {}, "", "scale.txt"),
         ("scale", "", "dev", {}, "", "dev.txt"),
