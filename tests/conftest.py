@@ -450,14 +450,14 @@ def workflow(name: str) -> dict[str, Any]:
 def run_steps(
     project: Project, name: str, job: str, values: Mapping[str, str]
 ) -> list[subprocess.CompletedProcess[str]]:
-    """Runs a job's commands as GitHub would, except `make setup`.
+    """Runs a job's commands as GitHub would, except `make setup-review`.
 
     They run by bash. After an error only those are run whose `if` says so.
     """
     done: list[subprocess.CompletedProcess[str]] = []
     for step in workflow(name)["jobs"][job]["steps"]:
         failed = any(earlier.returncode for earlier in done)
-        if step.get("run", "make setup") == "make setup" or (failed and "cancelled()" not in step.get("if", "")):
+        if step.get("run", "make setup-review") == "make setup-review" or (failed and "cancelled()" not in step.get("if", "")):
             continue
         given = {key: values[str(value).strip("${} ")] for key, value in step.get("env", {}).items()}
         given["GITHUB_STEP_SUMMARY"] = str(project.folder / "summary.md")
