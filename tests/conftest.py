@@ -457,7 +457,9 @@ def run_steps(
     done: list[subprocess.CompletedProcess[str]] = []
     for step in workflow(name)["jobs"][job]["steps"]:
         failed = any(earlier.returncode for earlier in done)
-        if step.get("run", "make setup-review") == "make setup-review" or (failed and "cancelled()" not in step.get("if", "")):
+        if step.get("run", "make setup-review") == "make setup-review" or (
+            failed and "cancelled()" not in step.get("if", "")
+        ):
             continue
         given = {key: values[str(value).strip("${} ")] for key, value in step.get("env", {}).items()}
         given["GITHUB_STEP_SUMMARY"] = str(project.folder / "summary.md")

@@ -178,6 +178,10 @@ def test_bounds_of_other_draws_are_pointed_out(repository: Project) -> None:
     metrics["validation"]["binarised"]["nll_samples"] = 7
     path.write_text(json.dumps(metrics), encoding="utf-8")
     assert "of 30 draws before and 7 after" in run("main", "workspace")[1]
+    del metrics["validation"]["binarised"]["nll_samples"]  # as in early commits, which did not tell it
+    path.write_text(json.dumps(metrics), encoding="utf-8")
+    code, said, _ = run("main", "workspace")
+    assert (code, "draws before" in said) == (0, False)
 
 
 def test_other_images_and_missing_results_are_refused(repository: Project) -> None:
@@ -188,6 +192,10 @@ def test_other_images_and_missing_results_are_refused(repository: Project) -> No
     code, _, error = run("main", "workspace")
     assert code == 2
     assert "hold different images" in error
+    np.savez(path, **{name: array for name, array in shuffled.items() if name != "binarised_nll_nats"})
+    code, _, error = run("main", "workspace")
+    assert code == 2
+    assert "per_image.npz of workspace has no NLL; expected a later commit" in error
     path.unlink()
     code, _, error = run("main", "workspace")
     assert code == 2

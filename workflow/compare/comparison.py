@@ -80,10 +80,10 @@ def _notes(base: Revision, head: Revision) -> Iterator[str]:
             more = f", and {len(untrue) - 1} more" if len(untrue) > 1 else ""
             yield f"The results of {revision.label} are not its own ({untrue[0]}{more}): run `dvc repro` there"
     before, after = (
-        revision.read_json("metrics/evaluation.json")["validation"]["binarised"]["nll_samples"]
+        revision.read_json("metrics/evaluation.json")["validation"]["binarised"].get("nll_samples")
         for revision in (base, head)
     )
-    if before != after:
+    if before and after and before != after:
         yield (
             f"The NLL is a bound that more draws tighten, and it is of {before:.0f} draws before and {after:.0f} "
             f"after: with one count for both (evaluate.importance_samples) the difference would be that of the models"

@@ -37,6 +37,9 @@ def verdicts(base: Revision, head: Revision, seeds: Sequence[Sequence[Run]]) -> 
         StageError: If a revision has no losses of images, or they are of different images.
     """
     before, after = (values_in(revision.require(PER_IMAGE)) for revision in (base, head))
+    for revision, values in ((base, before), (head, after)):
+        if "binarised_nll_nats" not in values:
+            raise StageError(f"{PER_IMAGE} of {revision.label} has no NLL; expected a later commit, which estimates it")
     if any(not np.array_equal(before[name], after[name]) for name in ("split", "index")):
         raise StageError(
             f"{PER_IMAGE} of {base.label} and of {head.label} hold different images; expected the same splits: losses "
