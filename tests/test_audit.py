@@ -507,11 +507,13 @@ def test_the_weekly_audit_goes_on_where_one_was_killed_and_finds_the_true_commit
 
 
 def kill_tree(pid: int) -> None:
-    """Kills a process and all that it started."""
-    process = psutil.Process(pid)
-    for one in [process, *process.children(recursive=True)]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            one.kill()
+    """Kills a process and all that it started. It is stopped first, so that it starts no more meanwhile."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        process.suspend()
+        for child in process.children():
+            kill_tree(child.pid)
+        process.kill()
 
 
 def test_a_failed_weekly_audit_fails_its_job(checkout: Project) -> None:
