@@ -38,7 +38,7 @@ def test_a_patch_fits_the_present_code(chapter: str) -> None:
 @pytest.mark.whole
 def test_add_a_parameter_of_training(project: Project) -> None:
     copy_part("params.yaml", project.folder)  # the slice's own has other lines
-    follow(project, "A parameter", 3, "tests/test_training.py -k step")
+    follow(project, "A parameter", 3, "tests/test_training.py tests/test_params.py -k 'step or test_params'")
     ask = "from pipeline.params.whole import load_params; print(load_params().train.gradient_norm)"
     assert project.succeed("python", "-c", ask) == "0.0\n"
 

@@ -1,6 +1,8 @@
 """The sections of params.yaml: what is accepted is exactly what was written, what is refused is named."""
 
+import json
 import math
+import re
 import shutil
 from datetime import date
 from itertools import product
@@ -8,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import PARAMS, ROOT
 from dvc.utils.serialize import modify_yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -46,6 +48,20 @@ kernels: {instruction_set: native}
 threads: {intra_op: 2, inter_op: 1, op_determinism: true}
 """
 
+
+def filled(text: str) -> str:
+    """Adds what `params.yaml` has besides, so that a new parameter needs no change here."""
+    given = YAML(typ="safe").load(text)
+    for section, values in PARAMS.items():
+        more = [f"{key}: {json.dumps(value)}" for key, value in values.items() if key not in given.get(section, {})]
+        if section not in given:
+            text = f"{section}: {{{', '.join(more)}}}\n{text}"
+        elif more:
+            text = re.sub(rf"(?ms)^({section}: .*?)\}}$", rf"\1, {', '.join(more)}}}", text, count=1)
+    return text
+
+
+VALID = filled(VALID)
 THREADS = VALID.splitlines(keepends=True)[-1]
 
 SECTIONS = [Params, *(field.annotation for field in Params.model_fields.values())]
@@ -215,10 +231,7 @@ def test_every_error_is_listed(path: Path) -> None:
 
 # ---- refused keys, and values that are refused before they have one
 
-KNOWN = (
-    "preprocess, model, train, evaluate, refine, baseline, represent, outliers, samples, figures, explore, export, "
-    "kernels, threads"
-)
+KNOWN = ", ".join(Params.model_fields)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def render(head: Revision, base: Revision | None) -> str:
         colours=CLASS_COLOURS,
         chart=_chart(sides),
         sweeps=sweeps(head),
-        figures=[{"words": words, "pictures": _pictures(name, sides)} for name, words in _FIGURES.items()],
+        figures=[{"words": words, "pictures": _pictures(name, sides)} for name, words in _figures(sides).items()],
         classes=numbers.classes(sides),
         params=numbers.params(sides),
         provenance=[provenance(side) for side in sides],
@@ -111,6 +111,12 @@ def _chart(sides: Sequence[Revision]) -> dict[str, Any]:
     histories: Mapping[str, bytes] = {side.label: content for side, content in contents.items() if content}
     missing = [why_missing(side, "metrics/history.csv") for side, content in contents.items() if not content]
     return {"curves": curves(histories) if histories else None, "missing": missing}
+
+
+def _figures(sides: Sequence[Revision]) -> dict[str, str]:
+    """Figures that a side has, by name, in the order of the page, and what is said of each; new ones come last."""
+    made = sorted({Path(path).stem for side in sides for path in side.hashes("metrics/figures")})
+    return _FIGURES | {name: name.replace("_", " ").capitalize() for name in made if name not in _FIGURES}
 
 
 def _pictures(name: str, sides: Sequence[Revision]) -> list[dict[str, str]]:
