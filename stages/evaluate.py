@@ -43,10 +43,9 @@ def run(
             targets, `_reconstruction_nats` and `_kl_nats` (count,) float32, their errors over draws and that of the
             ELBO `_LOSS_mc_nats`, and of each latent the variance of the posterior means and the KL,
             `_latent_variance` and `_latent_kl_nats` (latent,) with their errors over images (`_se`); the gray
-            posterior's mean and log_var (count, latent) float32; gray_reconstruction (count, 28, 28) uint8, the image
-            decoded from the posterior mean; binarised_nll_nats and its error over draws binarised_nll_mc_nats
-            (count,) float32, with the number of draws binarised_nll_samples () int64; and the reliability of predicted
-            pixels, calibration_pixels, _predicted, _observed and _gap_se (bins,).
+            posterior's mean and log_var (count, latent) float32; binarised_nll_nats and its error over draws
+            binarised_nll_mc_nats (count,) float32, with the number of draws binarised_nll_samples () int64; and the
+            reliability of predicted pixels, calibration_pixels, _predicted, _observed and _gap_se (bins,).
         test: The same for the test images.
 
     Raises:
@@ -79,7 +78,6 @@ def _evaluate(
     posterior = evaluator.encode(gray)
     found |= _terms(evaluator, gray, posterior, evaluate, "gray")
     found |= {"mean": posterior.mean, "log_var": posterior.log_var}
-    found["gray_reconstruction"] = np.round(evaluator.decode(posterior.mean) * 255).astype(np.uint8)
 
     posterior = evaluator.encode(binarised)
     found |= _terms(evaluator, binarised, posterior, evaluate, "binarised")

@@ -3,6 +3,7 @@
 import base64
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.errors import StageError
@@ -13,9 +14,11 @@ from pipeline.params.threads import Threads
 from pipeline.stage import Input, Output
 from pipeline.weights import load_vae
 from vae.evaluation import Evaluator
-from vae.explorer import MEAN_STEP, extent, in_steps, sprite, stratified_choice, uniform_grid
+from vae.explorer import MEAN_STEP, extent, in_steps, sprite, stratified_choice
 from vae.fashion_mnist import CLASS_NAMES
-from vae.latent_space import principal_plane
+from vae.garment_plane import garment_points
+from vae.latent_space import principal_plane, square_grid
+from vae.mean_image import MeanImages
 
 _BATCH = 500
 _COLUMNS = 40
@@ -33,8 +36,8 @@ def run(
 
     Outputs:
         folder: `grid.png`, the decoded points, row by row from the top left; `images.png`, the images, forty in a row,
-            which follow from the data alone, so that git keeps them once; and `latents.json`: the plane, and of
-            each image its number in the split, class, place in the plane and posterior mean.
+            which follow from the data alone, so that git keeps them once; and `latents.json`: the latents of each
+            decoded point, and of each image its number in the split, class, place in the plane and posterior mean.
 
     Raises:
         StageError: If there are too few images of a class.
@@ -45,26 +48,27 @@ def run(
     except ValueError as error:
         raise StageError(f"explore.{error}") from error
     vae = load_vae(model, threads, weights)
-    evaluator = Evaluator(vae, _BATCH)
-    posterior = evaluator.encode(arrays["images"])
+    posterior = Evaluator(vae, _BATCH).encode(arrays["images"])
     plane = principal_plane(posterior.mean, posterior.log_var)
     positions = plane.coordinates(posterior.mean)
     half_side = extent(positions)
-    decoded = evaluator.decode(plane.points(uniform_grid(explore.grid_side, half_side)))
+    points = garment_points(plane, square_grid(np.linspace(-half_side, half_side, explore.grid_side)), posterior.mean)
+    decoded = MeanImages(vae).decode(points)
     images = arrays["images"][chosen]
     latents = {
         "explained": round(plane.explained, 4),
         "extent": half_side,
-        "grid_side": explore.grid_side,
         "origin": plane.origin.round(5).tolist(),
         "axes": plane.axes.round(5).tolist(),
+        "grid_side": explore.grid_side,
         "classes": CLASS_NAMES,
         "columns": _COLUMNS,
         "index": chosen.tolist(),
         "label": arrays["labels"][chosen].tolist(),
         "position": positions[chosen].round(3).ravel().tolist(),
         "mean_step": MEAN_STEP,
-        "mean_int16": base64.b64encode(in_steps(posterior.mean[chosen]).tobytes()).decode(),
+        "mean_int16": _text(in_steps(posterior.mean[chosen])),
+        "grid_int16": _text(in_steps(points)),
     }
     with atomic(folder) as partial:
         partial.mkdir()
@@ -72,3 +76,7 @@ def run(
             picture = sprite(np.round(pictures * 255).astype(np.uint8), columns)
             Image.fromarray(picture).save(partial / f"{name}.png", format="PNG", optimize=True)
         write_json(partial / "latents.json", latents)
+
+
+def _text(steps: NDArray[np.int16]) -> str:
+    return base64.b64encode(steps.tobytes()).decode()

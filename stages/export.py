@@ -4,6 +4,7 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+import onnx
 import tensorflow as tf
 from numpy.typing import NDArray
 
@@ -14,6 +15,7 @@ from pipeline.params.model import Model
 from pipeline.params.threads import Threads
 from pipeline.stage import Input, Output
 from pipeline.weights import load_vae
+from vae.mean_image import MeanImages
 from vae.model import VAE
 from vae.onnx_format import OPSET, to_bytes, to_onnx
 from vae.onnx_runtime import ExportedVAE
@@ -37,7 +39,7 @@ def run(
     networks: Output,
     metrics: Output,
 ) -> None:
-    """Writes encoder, decoder and learned prior, and how far their numbers are from Keras'.
+    """Writes encoder, decoder, mean images and learned prior, and how far their numbers are from Keras'.
 
     Inputs:
         packages: The lock of the packages, which converter and runtime come from: a new one exports anew, and
@@ -45,15 +47,16 @@ def run(
 
     Outputs:
         networks: Folder of NAME.onnx and their sha256.
-        metrics: JSON: for each output of a network the largest absolute difference from Keras', sizes and sha256 of the
-            files, opset and versions.
+        metrics: JSON: for each output of a network the largest absolute difference from Keras', but of mean images that
+            of nine tenths of the pixels; sizes and sha256 of the files, opset and versions.
 
     Raises:
-        StageError: If a difference is beyond rounding, or a version is not that of the lock.
+        StageError: If a network has an operator that ONNX has not, a difference is beyond rounding, or a version is not
+            that of the lock.
     """
     versions = _versions(packages)
     vae = load_vae(model, threads, weights)
-    contents = {name: to_bytes(network) for name, network in to_onnx(vae).items()}
+    contents = _contents(vae)
     arrays = load_arrays(validation_set)
     images, binarised = (arrays[name][: export.images].astype(np.float32) for name in ("images", "binarised"))
     noise = np.random.default_rng(export.seed).standard_normal((len(images), model.latent_dim), np.float32)
@@ -69,6 +72,22 @@ def run(
     }
     found = {"images": len(images), "largest_absolute_difference": parity, "opset": OPSET}
     write_metrics(metrics, {**found, "files": files, "versions": versions})
+
+
+def _contents(vae: VAE) -> dict[str, bytes]:
+    """The networks as ONNX, by name.
+
+    Raises:
+        StageError: If one has an operator that ONNX has not.
+    """
+    try:
+        return {name: to_bytes(network) for name, network in to_onnx(vae).items()}
+    except onnx.checker.ValidationError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise StageError(
+            f"the networks cannot be exported ({reason}); expected layers whose operators tf2onnx converts: "
+            f"CONTRIBUTING.md"
+        ) from error
 
 
 def _versions(lock: Path) -> dict[str, str]:
@@ -93,12 +112,16 @@ def _parity(vae: VAE, exported: ExportedVAE, images: Array, binarised: Array, no
     """
     mean, log_var = (np.asarray(output) for output in vae.encoder(images))
     logits = vae.logits(tf.constant(mean), tf.constant(binarised))
-    keras = {"mean": mean, "log_var": log_var, "logits": logits, "latent": vae.from_noise(tf.constant(noise))}
+    latent = vae.from_noise(tf.constant(noise))
+    keras = {"mean": mean, "log_var": log_var, "logits": logits, "latent": latent}
+    keras["mean_image"] = MeanImages(vae).decode(mean)
     theirs = dict(zip(("mean", "log_var"), exported.encode(images), strict=True))
     theirs |= {"logits": exported.logits(mean, binarised), "latent": exported.from_noise(noise)}
+    theirs["mean_image"] = exported.decode(mean)
     differences = {}
     for name, array in ((name, np.asarray(output)) for name, output in keras.items()):
-        differences[name] = float(np.abs(array - theirs[name]).max())
+        # Of mean images 0.9 is held: a draw within rounding of its probability falls on either side, and moves a few.
+        differences[name] = float(np.quantile(np.abs(array - theirs[name]), 0.9 if name == "mean_image" else 1))
         bound = PARITY_BOUND * max(1.0, float(np.abs(array).max()))
         if not differences[name] <= bound:  # nan is no parity either
             raise StageError(

@@ -1,4 +1,4 @@
-"""Draws the figures from what the earlier stages wrote; only latents that no stage decoded are decoded here."""
+"""Draws the figures from what the earlier stages wrote; images that no stage decoded are decoded here."""
 
 import csv
 import json
@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import tensorflow as tf
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -17,14 +18,29 @@ from pipeline.params.threads import Threads
 from pipeline.params.train import Train
 from pipeline.stage import Input, Output
 from pipeline.weights import load_vae
-from vae import latent_space, plots
+from vae import latent_space, paths, plots
 from vae.calibration import Reliability
+from vae.copies import nearest
 from vae.evaluation import Evaluator
 from vae.fashion_mnist import CLASS_NAMES
+from vae.garment_plane import garment_points
+from vae.mean_image import MeanImages
+from vae.model import VAE
+from vae.objective import reparameterise
 
 _BATCH = 500
-_TRAVERSAL_STEPS = 11
-_TRAVERSAL_ROWS = 20
+
+#: Samples that are shown beside their nearest training images, and how many of these.
+_SAMPLES, _NEAREST = 10, 4
+
+#: Images along an interpolation with both ends, and along a traversal.
+_BETWEEN, _ALONG = 9, 11
+
+#: Draws of q(z|x) of each image, by which directions are ranked.
+_DRAWS = 4
+
+Array = NDArray[np.float32]
+Arrays = dict[str, NDArray[Any]]
 
 
 def run(
@@ -35,6 +51,7 @@ def run(
     history: Input,
     training: Input,
     per_class: Input,
+    training_set: Input,
     test_set: Input,
     evaluation: Input,
     weights: Input,
@@ -49,27 +66,23 @@ def run(
         evaluation: Folder of what evaluation found of the test images.
     """
     matplotlib.rcdefaults()  # a user's own settings would give other bytes
-    found = load_arrays(evaluation)
+    found, test = load_arrays(evaluation), load_arrays(test_set)
     vae = load_vae(model, threads, weights)
-    evaluator = Evaluator(vae, _BATCH)
     floors = json.loads(training.read_text(encoding="utf-8"))["entropy_floor_nats"]
-    pixels = np.round(load_arrays(test_set)["images"] * 255).astype(np.uint8)
-    gray_loss = found["gray_reconstruction_nats"] + found["gray_kl_nats"]
     losses = np.genfromtxt(history, delimiter=",", names=True, ndmin=1)
     drawn = {
         "learning_curves": plots.learning_curves(
             {name: losses[name] for name in losses.dtype.names or ()}, floors, train.targets
         ),
-        "reconstructions": plots.reconstructions(pixels, found["gray_reconstruction"], found["label"], gray_loss),
         "loss_per_class": plots.loss_per_class(_test_rows(per_class)),
-        "loss_histogram": plots.loss_histogram(found["binarised_nll_nats"], pixels, found["label"]),
+        "loss_histogram": plots.loss_histogram(found["binarised_nll_nats"], test["images"], found["label"]),
         "kl_per_latent": plots.kl_per_latent(
             found["binarised_latent_kl_nats"],
             found["binarised_latent_kl_nats_se"],
             found["binarised_latent_variance"] > latent_space.ACTIVE_VARIANCE,
         ),
         "calibration": plots.calibration(*(found[f"calibration_{name}"] for name in Reliability.__annotations__)),
-        **_latent_figures(evaluator, model.latent_dim, figures, found),
+        **_Pictures(vae, figures).drawn(found, test, load_arrays(training_set)["images"]),
     }
     with atomic(folder) as partial:
         partial.mkdir()
@@ -77,32 +90,82 @@ def run(
             figure.savefig(partial / f"{name}.png", metadata={"Software": None})
 
 
-def _latent_figures(
-    evaluator: Evaluator, latent_dim: int, figures: Figures, found: dict[str, NDArray[Any]]
-) -> dict[str, Figure]:
-    mean = found["mean"]
-    plane = latent_space.principal_plane(mean, found["log_var"])
-    noise = np.random.default_rng(figures.seed).standard_normal((figures.prior_samples, latent_dim), np.float32)
-    grid = evaluator.decode(plane.points(latent_space.quantile_grid(figures.grid_side)))
-    drawn = {
-        "samples": plots.samples(evaluator.samples(noise)),
-        "latent_plane": plots.latent_plane(grid, latent_space.gaussian_quantiles(figures.grid_side), plane),
-        "latent_means": plots.latent_means(mean, found["label"], plane),
-    }
-    order = _active_by_kl(mean, found["gray_latent_kl_nats"])
-    if latent_dim > 2 and order.size:
-        latents = latent_space.traversals(mean, order, _TRAVERSAL_STEPS)
-        images = evaluator.decode(latents.reshape(-1, latent_dim)).reshape(*latents.shape[:2], *grid.shape[1:])
-        names = [f"z{latent}: {found['gray_latent_kl_nats'][latent]:.2f} nats" for latent in order]
-        values = latent_space.gaussian_quantiles(_TRAVERSAL_STEPS)
-        drawn["latent_traversals"] = plots.latent_traversals(images, names, values)
-    return drawn
+class _Pictures:
+    """Figures of decoded images. All randomness comes from one generator, in the order in which they are drawn."""
 
+    def __init__(self, vae: VAE, figures: Figures) -> None:
+        self._vae = vae
+        self._figures = figures
+        self._means = MeanImages(vae)
+        self._evaluator = Evaluator(vae, _BATCH)
+        self._generator = np.random.default_rng(figures.seed)
 
-def _active_by_kl(mean: NDArray[np.float32], kl: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Active latents by falling KL, at most as many as a page shows."""
-    falling = np.argsort(-kl, kind="stable")
-    return falling[latent_space.active_latents(mean)[falling]][:_TRAVERSAL_ROWS]
+    def drawn(self, found: Arrays, test: Arrays, training_images: NDArray[np.float32]) -> dict[str, Figure]:
+        """The figures by name; `found` and `test` are of the test images."""
+        noise = self._normal(self._figures.prior_samples, self._vae.latent_dim)
+        latents = np.asarray(self._vae.from_noise(tf.constant(noise)))
+        samples = self._means.decode(latents)
+        plane = latent_space.principal_plane(found["mean"], found["log_var"])
+        quantiles = latent_space.gaussian_quantiles(self._figures.grid_side)
+        points = garment_points(plane, latent_space.square_grid(quantiles), found["mean"])
+        return {
+            "samples": plots.samples(samples),
+            "latent_plane": plots.latent_plane(self._means.decode(points), quantiles, plane),
+            "latent_means": plots.latent_means(found["mean"], found["label"], plane),
+            "nearest": self._nearest(latents[:_SAMPLES], samples[:_SAMPLES], training_images),
+            "reconstructions": self._reconstructions(found, test),
+            "interpolations": self._interpolations(found, test["images"]),
+            "traversals": self._traversals(found, test["images"]),
+        }
+
+    def _nearest(self, latents: Array, samples: Array, training: Array) -> Figure:
+        """Samples beside the training images that are nearest in pixels, and nearest in latents."""
+        flat = training.reshape(len(training), -1)
+        in_pixels, _ = nearest(flat, samples.reshape(len(samples), -1), _NEAREST)
+        in_latents, _ = nearest(self._evaluator.encode(training).mean, latents, _NEAREST)
+        return plots.nearest(samples, training[in_pixels], training[in_latents])
+
+    def _reconstructions(self, found: Arrays, test: Arrays) -> Figure:
+        """For each class images by rank of their NLL: gray, binary, reconstructed, drawn."""
+        chosen = plots.ranked(found["binarised_nll_nats"], found["label"])
+        flat = chosen.ravel()
+        binary = test["binarised"][flat].astype(np.float32)
+        posterior = self._evaluator.encode(binary)
+        noise = self._normal(*posterior.mean.shape)
+        latent = reparameterise(tf.constant(posterior.mean), tf.constant(posterior.log_var), noise)
+        draws = self._vae.draw(latent, tf.constant(self._generator.random(binary.shape, np.float32)))
+        shown = np.stack([test["images"][flat], binary, self._means.decode(posterior.mean), draws.numpy()], axis=1)
+        return plots.reconstructions(
+            shown.reshape(*chosen.shape, *shown.shape[1:]), found["binarised_nll_nats"][chosen]
+        )
+
+    def _interpolations(self, found: Arrays, images: Array) -> Figure:
+        """From an image of every other class to another of it, and from one of the rest to one of the next class."""
+        pairs = []
+        for label in range(len(CLASS_NAMES)):
+            ends = (label + label % 2) % len(CLASS_NAMES)
+            pairs.append([self._generator.choice(np.flatnonzero(found["label"] == chosen)) for chosen in (label, ends)])
+        pairs = pairs[::2] + pairs[1::2]
+        start, end = np.array(pairs).T
+        between = paths.interpolations(self._vae, found["mean"][start], found["mean"][end], _BETWEEN)
+        decoded = self._means.decode(between.reshape(-1, between.shape[2]))
+        decoded = decoded.reshape(*between.shape[:2], *images.shape[1:])
+        return plots.interpolations(np.concatenate([images[start][:, None], decoded, images[end][:, None]], axis=1))
+
+    def _traversals(self, found: Arrays, images: Array) -> Figure:
+        """The directions of the prior's noise that tell most, each from an image of another class."""
+        mean, deviation = found["mean"], np.exp(found["log_var"] / 2)
+        drawn = [paths.noise_of(self._vae, mean + deviation * self._normal(*mean.shape)) for _ in range(_DRAWS)]
+        directions, nats = paths.telling_directions(np.stack(drawn))
+        labels = np.arange(min(len(directions), len(CLASS_NAMES)))
+        start = np.array([self._generator.choice(np.flatnonzero(found["label"] == label)) for label in labels])
+        along = paths.traversals(self._vae, mean[start], directions[labels], _ALONG)
+        decoded = self._means.decode(along.reshape(-1, along.shape[2])).reshape(*along.shape[:2], *images.shape[1:])
+        values = latent_space.gaussian_quantiles(_ALONG)
+        return plots.traversals(images[start], decoded, nats[labels], values)
+
+    def _normal(self, *shape: int) -> Array:
+        return self._generator.standard_normal(shape, np.float32)
 
 
 def _test_rows(path: Path) -> dict[str, dict[str, float]]:

@@ -87,6 +87,8 @@ def test_losses_are_the_metrics_with_their_errors(card: str, finished: Project) 
     for name in ("density", "coverage"):
         shown = [f"{found[of][name]:.3f} ± {found[of][f'{name}_se']:.3f}" for of in ("model", "reference")]
         assert table[name] == shown
+    nearer = [f"{found[of]['copying']['nearer']:.3f} ± " for of in ("model", "reference")]
+    assert all(chance in card.partition("## Ethical")[2] for chance in nearer)
 
 
 def test_classes_are_those_of_the_images(card: str, finished: Project) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from hashlib import sha256
 
+import keras
 import numpy as np
 import onnx
 import pytest
@@ -13,7 +14,8 @@ from conftest import ROOT, Project
 from pipeline.errors import StageError
 from stages import export
 from vae.evaluation import Evaluator
-from vae.model import VAE, build_vae
+from vae.mean_image import MeanImages
+from vae.model import VAE, Flow, build_vae
 from vae.onnx_format import to_bytes, to_onnx
 from vae.onnx_runtime import ExportedVAE
 
@@ -77,14 +79,15 @@ def test_networks_compute_what_keras_computes(name: str, count: int) -> None:
     np.testing.assert_allclose(log_var, posterior.log_var, rtol=1e-4, atol=1e-4)
     noise = np.random.default_rng(2).standard_normal((count, vae.latent_dim), np.float32)
     uniform = np.random.default_rng(3).random((count, 28, 28), np.float32)
-    np.testing.assert_allclose(ours.decode(ours.from_noise(noise)), theirs.samples(noise), atol=1e-4)
+    differences = ours.decode(ours.from_noise(noise)) - MeanImages(vae).decode(np.asarray(vae.from_noise(noise)))
+    assert np.quantile(np.abs(differences), 0.9) < 1e-5  # others follow a draw within rounding of its probability
     differing = ours.draw(ours.from_noise(noise), uniform) != theirs.draws(noise, uniform)
     assert differing.mean() < 1e-3  # where a probability is within rounding of the draw
 
 
 def test_what_is_exported_follows_from_the_model() -> None:
-    assert list(to_onnx(drawn("textbook"))) == ["encoder", "decoder"]
-    assert list(to_onnx(drawn("flow"))) == ["encoder", "decoder", "prior"]
+    assert list(to_onnx(drawn("textbook"))) == ["encoder", "decoder", "mean_image"]
+    assert list(to_onnx(drawn("flow"))) == ["encoder", "decoder", "mean_image", "prior"]
     assert not exported(drawn("flow")).autoregressive
     assert exported(drawn("autoregressive")).autoregressive
     assert exported(drawn("autoregressive")).latent_dim == 3
@@ -108,6 +111,7 @@ def test_a_network_says_what_goes_in_and_out() -> None:
     assert names == {
         "encoder": (["image"], ["mean", "log_var"]),
         "decoder": (["latent", "image"], ["logits"]),
+        "mean_image": (["latent"], ["image"]),
         "prior": (["noise"], ["latent"]),
     }
 
@@ -139,10 +143,19 @@ def test_networks_that_compute_something_else_are_refused() -> None:
         export._parity(vae, exported(other), images(4), binarised, noise)
 
 
+def test_an_operator_that_onnx_has_not_is_refused() -> None:
+    latent = keras.Input((3,), name="latent")
+    solved = keras.ops.solve_triangular(np.tri(3, dtype=np.float32), keras.ops.transpose(latent), lower=True)
+    generate = keras.Model(latent, keras.ops.transpose(solved))
+    vae = drawn("autoregressive")
+    with pytest.raises(StageError, match=r"cannot be exported .*MatrixTriangularSolve.*; expected layers"):
+        export._contents(VAE(vae.encoder, vae.decoder, Flow(generate, generate)))
+
+
 def test_metrics_and_files_of_the_stage_agree(finished: Project) -> None:
     metrics = json.loads((finished.folder / "metrics" / "export.json").read_text(encoding="utf-8"))
     assert metrics["images"] == 20
-    assert set(metrics["largest_absolute_difference"]) == {"mean", "log_var", "logits", "latent"}
+    assert set(metrics["largest_absolute_difference"]) == {"mean", "log_var", "logits", "latent", "mean_image"}
     for name, facts in metrics["files"].items():
         content = (finished.folder / "data" / "export" / f"{name}.onnx").read_bytes()
         assert (len(content), sha256(content).hexdigest()) == (facts["bytes"], facts["sha256"])

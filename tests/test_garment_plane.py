@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from vae.garment_plane import garment_points
-from vae.latent_space import Plane, principal_plane, quantile_grid
+from vae.latent_space import Plane, gaussian_quantiles, principal_plane, square_grid
 
 Array = NDArray[np.float64]
 
@@ -26,12 +26,12 @@ def axis_plane() -> Plane:
 @pytest.mark.parametrize("latents", [1, 2])
 def test_a_plane_that_is_the_whole_latent_space_has_its_own_points(latents: int) -> None:
     mean = np.random.default_rng(0).normal(size=(50, latents))
-    plane, grid = principal_plane(mean, np.zeros_like(mean)), quantile_grid(6)
+    plane, grid = principal_plane(mean, np.zeros_like(mean)), square_grid(gaussian_quantiles(6))
     np.testing.assert_allclose(garment_points(plane, grid, mean), plane.points(grid), atol=1e-6)
 
 
 def test_the_coordinates_in_the_plane_stay() -> None:
-    plane, grid, mean = axis_plane(), quantile_grid(12), cloud(300)  # more points than a part has
+    plane, grid, mean = axis_plane(), square_grid(gaussian_quantiles(12)), cloud(300)  # more points than a part has
     found = garment_points(plane, grid, mean)
     assert (found.shape, found.dtype) == ((144, 4), np.float32)
     np.testing.assert_allclose(plane.coordinates(found), grid, atol=1e-6)

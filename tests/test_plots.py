@@ -40,11 +40,6 @@ def gray_images(count: int) -> Array:
     return np.broadcast_to(np.arange(count)[:, None, None] / count, (count, 28, 28))
 
 
-def numbered_images(count: int) -> NDArray[np.uint8]:
-    """Image number i has the value i in each pixel."""
-    return np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None], (count, 28, 28))
-
-
 #: Losses that fall from the first class to the last but for one.
 TOTALS = dict(zip(CLASS_NAMES, range(300, 200, -10), strict=True)) | {"Bag": 350}
 CLASS_ROWS = {
@@ -62,15 +57,14 @@ def latent_means(plane: Plane) -> Figure:
 
 
 def reconstructions() -> Figure:
-    """Six images a class, of loss 100 to 105 in an order of their own; image number i has the value i."""
-    images = numbered_images(6 * CLASSES)
-    labels = np.tile(np.arange(CLASSES, dtype=np.uint8), 6)
-    return plots.reconstructions(images, 255 - images, labels, np.repeat([103.0, 100, 105, 101, 104, 102], CLASSES))
+    """Four pictures of five images a class; all have different values."""
+    images = gray_images(CLASSES * 5 * 4).reshape(CLASSES, 5, 4, 28, 28)
+    return plots.reconstructions(images, 100.0 + np.arange(CLASSES * 5).reshape(CLASSES, 5))
 
 
 def loss_histogram() -> Figure:
-    """Thirty images of NLL 100, 110, ...; image number i has the value i."""
-    return plots.loss_histogram(np.arange(100.0, 400, 10), numbered_images(30), np.arange(30, dtype=np.uint8) % CLASSES)
+    """Thirty images of NLL 100, 110, ...; image number i has the value i / 30."""
+    return plots.loss_histogram(np.arange(100.0, 400, 10), gray_images(30), np.arange(30, dtype=np.uint8) % CLASSES)
 
 
 def kl_per_latent() -> Figure:
@@ -92,8 +86,12 @@ DRAW: dict[str, Callable[[], Figure]] = {
     "reconstructions": reconstructions,
     "samples": lambda: plots.samples(gray_images(7)),
     "latent_plane": lambda: plots.latent_plane(gray_images(81), gaussian_quantiles(9), FLAT),
-    "latent_traversals": lambda: plots.latent_traversals(
-        gray_images(6).reshape(2, 3, 28, 28), ["z4: 3.10 nats", "z0: 1.20 nats"], np.array([-1.0, 0, 1])
+    "nearest": lambda: plots.nearest(
+        gray_images(2), gray_images(6).reshape(2, 3, 28, 28), gray_images(8).reshape(2, 4, 28, 28)
+    ),
+    "interpolations": lambda: plots.interpolations(gray_images(10).reshape(2, 5, 28, 28)),
+    "traversals": lambda: plots.traversals(
+        gray_images(2), gray_images(6).reshape(2, 3, 28, 28), np.array([3.1, 1.2]), np.array([-1.0, 0, 1])
     ),
     "latent_means": lambda: latent_means(FLAT),
     "loss_per_class": lambda: plots.loss_per_class(CLASS_ROWS),
@@ -108,11 +106,10 @@ def png(figure: Figure) -> bytes:
 
 
 def shown(axes: Axes) -> NDArray[np.generic]:
-    """The array of the only image on `axes`, which is shown from 0 to 1, or to 255 if it is of whole numbers."""
+    """The array of the only image on `axes`, which is shown from 0 to 1."""
     (image,) = axes.get_images()
-    array = np.asarray(image.get_array())
-    assert image.get_clim() == (0, 255 if array.dtype == np.uint8 else 1)
-    return array
+    assert image.get_clim() == (0, 1)
+    return np.asarray(image.get_array())
 
 
 def tick_labels(axes: Axes, which: str) -> list[str]:
@@ -155,21 +152,23 @@ def test_learning_curves_show_each_term_of_each_split_and_the_floors_beside_one(
     assert {text.get_text() for text in figure.legends[0].get_texts()} == {"train", "validation", *floors}
 
 
-def test_reconstructions_show_five_images_a_class_by_loss_beside_their_originals() -> None:
+def test_images_are_ranked_by_the_loss_of_their_class() -> None:
+    """Six images a class in an order of their own; the loss of a class is about its number."""
+    labels = np.tile(np.arange(CLASSES), 6)
+    found = plots.ranked(np.repeat([3.0, 0, 5, 1, 4, 2], CLASSES) / 10 + labels, labels)
+    np.testing.assert_array_equal(found, np.arange(CLASSES)[:, None] + CLASSES * np.array([1, 3, 5, 4, 2]))
+
+
+def test_reconstructions_show_four_pictures_of_each_image_by_class_and_rank() -> None:
     figure = reconstructions()
     assert len(figure.axes) == CLASSES * 5
-    by_loss = [1, 3, 5, 0, 4, 2]  # round of each class, from the lowest loss
     for place, axes in enumerate(figure.axes):
-        label, rank = divmod(place, 5)
-        original, reconstructed = np.split(shown(axes), 2, axis=1)
-        index = by_loss[[0, 1, 2, 4, 5][rank]] * CLASSES + label
-        assert np.all(original == index)
-        assert np.all(reconstructed == 255 - index)
-        assert axes.get_xlabel() == f"{100 + [0, 1, 2, 4, 5][rank]} nats"
+        np.testing.assert_allclose(shown(axes)[0, ::28] * CLASSES * 5 * 4, 4 * place + np.arange(4))
+        assert axes.get_xlabel() == f"{100 + place} nats"
     assert [axes.get_ylabel() for axes in figure.axes[::5]] == list(CLASS_NAMES)
     ranks = ["best", "better than 75 %", "median", "worse than 75 %", "worst"]
     assert [axes.get_title() for axes in figure.axes[:5]] == ranks
-    assert figure.get_suptitle() == "Test images (left) and their reconstructions (right), by class and loss"
+    assert figure.get_suptitle().startswith("Test images by class and NLL: gray, binary as the model saw it, mean")
 
 
 def test_samples_show_each_image_once_and_count_them() -> None:
@@ -177,13 +176,13 @@ def test_samples_show_each_image_once_and_count_them() -> None:
     (axes,) = figure.axes
     np.testing.assert_array_equal(shown(axes)[::28, ::28].ravel()[:7], np.arange(7) / 7)
     assert shown(axes).shape == (3 * 28, 3 * 28)
-    assert figure.get_suptitle() == "7 samples: z from the prior, decoded to pixel means"
+    assert figure.get_suptitle() == "7 samples: latents from the prior, and the mean of their images"
 
 
 def test_the_latent_plane_shows_a_square_of_images_row_by_row_labelled_by_quantiles() -> None:
     (axes,) = DRAW["latent_plane"]().axes
     np.testing.assert_array_equal(shown(axes)[::28, ::28].ravel(), np.arange(81) / 81)
-    assert axes.get_title() == "The latent plane, decoded at Gaussian quantiles"
+    assert axes.get_title() == "The latent plane"
     labels = [f"{gaussian_quantiles(9)[place]:.1f}" for place in (0, 2, 4, 6, 8)]
     centres = 28 * np.array([0, 2, 4, 6, 8]) + 13.5  # of pixels 0 to 27
     np.testing.assert_allclose([axes.get_xticks(), axes.get_yticks()], [centres, centres])
@@ -191,15 +190,26 @@ def test_the_latent_plane_shows_a_square_of_images_row_by_row_labelled_by_quanti
     assert tick_labels(axes, "y") == labels[::-1]  # downwards
 
 
-def test_latent_traversals_show_a_row_a_latent() -> None:
-    (axes,) = DRAW["latent_traversals"]().axes
-    np.testing.assert_array_equal(shown(axes)[::28, ::28], np.arange(6).reshape(2, 3) / 6)
-    assert tick_labels(axes, "y") == ["z4: 3.10 nats", "z0: 1.20 nats"]
-    assert tick_labels(axes, "x") == ["-1.0", "0.0", "1.0"]
-    np.testing.assert_allclose(axes.get_xticks(), [13.5, 41.5, 69.5])
+def test_samples_stand_beside_what_is_nearest_to_them() -> None:
+    figure = DRAW["nearest"]()
+    for axes, columns in zip(figure.axes, (1, 3, 4), strict=True):
+        np.testing.assert_array_equal(shown(axes)[::28, ::28].ravel(), np.arange(2 * columns) / (2 * columns))
+    assert [axes.get_title() for axes in figure.axes] == ["sample", "nearest training images in pixels", "in latents"]
+
+
+def test_interpolations_show_a_row_a_path_and_set_the_originals_apart() -> None:
+    (axes,) = DRAW["interpolations"]().axes
+    np.testing.assert_array_equal(shown(axes)[::28, ::28], np.arange(10).reshape(2, 5) / 10)
+    assert [line.get_xdata()[0] for line in axes.lines] == [27.5, 111.5]
+
+
+def test_traversals_show_a_row_a_direction_beside_the_image_that_it_starts_from() -> None:
+    (axes,) = DRAW["traversals"]().axes
+    np.testing.assert_array_equal(shown(axes)[::28, ::28], [[0, 0, 1 / 6, 2 / 6], [1 / 2, 3 / 6, 4 / 6, 5 / 6]])
+    assert tick_labels(axes, "y") == ["3.10 nats", "1.20 nats"]
+    assert tick_labels(axes, "x") == ["image", "-1.0", "0.0", "1.0"]
+    np.testing.assert_allclose(axes.get_xticks(), [13.5, 41.5, 69.5, 97.5])
     np.testing.assert_allclose(axes.get_yticks(), [13.5, 41.5])
-    assert axes.get_xlabel() == "latent, in standard deviations of its posterior means"
-    assert axes.get_title() == "Active latents, with what each tells of the image at most; the others at their mean"
 
 
 @pytest.mark.parametrize(
@@ -284,7 +294,7 @@ def test_loss_per_class_stacks_both_terms_with_the_worst_class_on_top() -> None:
 def test_the_loss_histogram_counts_every_image_and_shows_the_worst_first() -> None:
     histogram, *worst = loss_histogram().axes
     assert sum(patch.get_height() for patch in histogram.patches) == 30
-    assert [int(shown(axes)[0, 0]) for axes in worst] == list(range(29, 19, -1))
+    assert [round(30 * shown(axes)[0, 0]) for axes in worst] == list(range(29, 19, -1))
     assert worst[0].get_title() == "390 nats"
     assert worst[0].get_xlabel() == CLASS_NAMES[29 % CLASSES]
     assert [text.get_text() for text in histogram.get_legend().get_texts()] == ["mean: 245.0", "median: 245.0"]

@@ -269,6 +269,7 @@ def nearest(project: Project, across: float, up: float) -> list[tuple[int, int, 
     found = latents_of(project)
     steps = np.frombuffer(base64.b64decode(found["mean_int16"]), "<i2")
     means = steps.reshape(10 * EACH, LATENTS) * found["mean_step"]
-    point = np.array([across, up]) * found["extent"] @ np.array(found["axes"]) + found["origin"]
-    distances = np.sqrt(np.square(means - point).sum(axis=1))
+    column, row = round((across + 1) / 2 * (SIDE - 1)), round((1 - up) / 2 * (SIDE - 1))
+    points = np.frombuffer(base64.b64decode(found["grid_int16"]), "<i2").reshape(SIDE, SIDE, LATENTS)
+    distances = np.sqrt(np.square(means - points[row, column] * found["mean_step"]).sum(axis=1))
     return [(found["index"][place], place, distances[place]) for place in distances.argsort(kind="stable").tolist()]

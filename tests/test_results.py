@@ -73,6 +73,8 @@ def test_readme_shows_what_the_other_stages_found() -> None:
         "calibration error": f"{evaluation['test']['calibration_error']:.4f}",
         "density": f"{shown(model, 'density', 3)} | of real images: {shown(reference, 'density', 3)}",
         "coverage": f"{shown(model, 'coverage', 3)} | by real images: {shown(reference, 'coverage', 3)}",
+        "chance that a sample is nearer": f"{shown(model['copying'], 'nearer', 3)} | of unseen real images: "
+        + shown(reference["copying"], "nearer", 3),
     }
     for words, name in (("a linear probe", "linear_probe"), ("nearest neighbours", "nearest_neighbours")):
         latents, pixels = (shown(found[name], "test_accuracy", 1, 100) for found in (representation, baseline))

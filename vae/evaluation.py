@@ -86,10 +86,6 @@ class Evaluator:
         means, log_vars = zip(*self._batches(self._encode, images), strict=True)
         return Posterior(np.concatenate(means), np.concatenate(log_vars))
 
-    def samples(self, noise: Array) -> Array:
-        """Probability of each pixel of draws of the prior, (count, 28, 28) float32, from standard normal `noise`."""
-        return np.concatenate([*self._batches(lambda part: self._decode(self._vae.from_noise(part)), noise)])
-
     def draws(self, noise: Array, uniform: Array) -> Array:
         """Binary images drawn from the model, (count, 28, 28) float32.
 
@@ -98,10 +94,6 @@ class Evaluator:
             uniform: (count, 28, 28) float32, uniform on [0, 1); makes the pixels.
         """
         return np.concatenate([*self._batches(self._images, noise, uniform)])
-
-    def decode(self, latents: Array) -> Array:
-        """Probability of each pixel, (count, 28, 28) float32, given `latents`, (count, latent) float32."""
-        return np.concatenate([*self._batches(self._decode, latents)])
 
     def terms(self, images: Array, posterior: Posterior, *, seed: int, samples: int) -> tuple[Array, Array]:
         """Reconstruction loss -log p(x|z) and KL(q(z|x) || p(z)) of each image, by each of `samples` draws of q(z|x).
@@ -207,10 +199,6 @@ class Evaluator:
     @tf.function
     def _encode(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return tuple(self._vae.encoder(images))
-
-    @tf.function
-    def _decode(self, latents: tf.Tensor) -> tf.Tensor:
-        return self._vae.decode(latents)
 
     @tf.function
     def _images(self, noise: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:

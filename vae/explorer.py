@@ -42,13 +42,6 @@ def extent(positions: NDArray[np.floating]) -> float:
     return max(_LEAST_EXTENT, float(np.ceil(np.quantile(np.abs(positions), _SHOWN, axis=0).max() * 10) / 10))
 
 
-def uniform_grid(side: int, half_side: float) -> NDArray[np.float64]:
-    """Coordinates (side * side, 2) of a square grid about zero, row by row from the top left, both ends included."""
-    along = np.linspace(-half_side, half_side, side)
-    across, down = np.meshgrid(along, along[::-1])
-    return np.stack([across.ravel(), down.ravel()], axis=1)
-
-
 def sprite(images: NDArray[Any], columns: int) -> NDArray[Any]:
     """Images (count, height, width) as one picture, row by row, `columns` in a row; unused places are black."""
     count, height, width = images.shape

@@ -33,7 +33,7 @@ def garment_points(plane: Plane, coordinates: Array, mean: Array) -> NDArray[np.
     bandwidth = len(mean) ** (-1 / 6)
     parts = [coordinates[start : start + _POINTS] for start in range(0, len(coordinates), _POINTS)]
     moves = [softmax(-_squares(part, own) / (2 * bandwidth**2), axis=1) @ others for part in parts]
-    return (plane.origin + coordinates @ plane.axes + np.concatenate(moves)).astype(np.float32)
+    return plane.points(coordinates) + np.concatenate(moves).astype(np.float32)
 
 
 def _squares(points: Array, images: Array) -> NDArray[np.float64]:

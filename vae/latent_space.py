@@ -30,12 +30,6 @@ class Plane:
         return (latents - self.origin) @ self.axes.T / np.where(lengths > 0, lengths, 1.0)
 
 
-def active_latents(mean: Array) -> NDArray[np.bool_]:
-    """Which latents are active, (latent,) bool, from the posterior means (count, latent)."""
-    variance, _ = variance_of_means(mean)
-    return variance > ACTIVE_VARIANCE
-
-
 def variance_of_means(mean: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Variance over images of the posterior means (count, latent), and its standard error; two of (latent,).
 
@@ -75,29 +69,7 @@ def gaussian_quantiles(count: int) -> NDArray[np.float64]:
     return np.array([normal.inv_cdf((number + 0.5) / count) for number in range(count)])
 
 
-def quantile_grid(side: int) -> NDArray[np.float64]:
-    """Coordinates (side * side, 2) of a square grid of Gaussian quantiles, row by row, from the top left."""
-    quantiles = gaussian_quantiles(side)
-    across, down = np.meshgrid(quantiles, quantiles[::-1])
+def square_grid(along: Array) -> NDArray[np.float64]:
+    """Coordinates (side * side, 2) of a square grid of those `along` an axis, (side,); row by row from the top left."""
+    across, down = np.meshgrid(along, along[::-1])
     return np.stack([across.ravel(), down.ravel()], axis=1)
-
-
-def traversals(mean: Array, order: NDArray[np.integer], steps: int) -> NDArray[np.float32]:
-    """Latents that change one at a time through the Gaussian quantiles, in units of the deviation of its means.
-
-    The others stay at their mean.
-
-    Args:
-        mean: (count, latent), posterior means.
-        order: (rows,) which latents, in the order wanted.
-        steps: Points per latent.
-
-    Returns:
-        (rows, steps, latent) float32.
-    """
-    centre, deviation = mean.mean(axis=0, dtype=np.float64), mean.std(axis=0, dtype=np.float64)
-    latents = np.tile(centre, (len(order), steps, 1))
-    latents[np.arange(len(order)), :, order] = centre[order, None] + np.outer(
-        deviation[order], gaussian_quantiles(steps)
-    )
-    return latents.astype(np.float32)

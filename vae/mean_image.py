@@ -65,13 +65,16 @@ class MeanImages:
             self._of_latent = keras.Model(decoder.inputs[0], [logits, *(layer.output for layer in layers)])
         signature = [tf.TensorSpec((None, vae.latent_dim), tf.float32)]
         #: (batch, latent) float32 tensor of latents to (batch, 28, 28) float32 mean images, for export too.
-        self.of = tf.function(self._averages if vae.autoregressive else vae.decode, input_signature=signature)
+        self.of = tf.function(self._averages if vae.autoregressive else self._exact, input_signature=signature)
 
     def decode(self, latents: Array) -> Array:
         """Probability of each pixel, (count, 28, 28) float32, given `latents`, (count, latent) float32."""
         step = max(1, _DRAWS_PER_CALL // len(self.uniform))
         parts = [self.of(tf.constant(latents[start : start + step])) for start in range(0, len(latents), step)]
         return np.concatenate(parts)
+
+    def _exact(self, latent: tf.Tensor) -> tf.Tensor:
+        return tf.sigmoid(self._vae.decoder(latent))
 
     def _averages(self, latent: tf.Tensor) -> tf.Tensor:
         """Pixels are drawn number by number; arrays are (pixels or units, batch, patches, draws)."""

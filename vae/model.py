@@ -1,7 +1,7 @@
 """A variational autoencoder as Keras models; the objective stands outside all of them."""
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import keras
@@ -75,22 +75,11 @@ class VAE:
         """
         return bernoulli_nll(self.logits(latent, targets, training=training), targets)
 
-    def decode(self, latent: tf.Tensor) -> tf.Tensor:
-        """Probability of each pixel given the latents alone.
-
-        An autoregressive decoder is given the probabilities of earlier pixels in place of their draws, which
-        approximates the mean over these.
-
-        Args:
-            latent: (batch, latent) float32.
-
-        Returns:
-            (batch, 28, 28) float32.
-        """
-        return self._settled(latent, lambda probabilities: probabilities)
-
     def draw(self, latent: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
         """A binary image drawn from p(x|z), exactly, also by an autoregressive decoder.
+
+        Each pass makes final the pixels whose earlier ones were, so it ends when nothing changes any more, whatever
+        the order.
 
         Args:
             latent: (batch, latent) float32.
@@ -99,21 +88,12 @@ class VAE:
         Returns:
             (batch, 28, 28) float32, 0 or 1.
         """
-        return self._settled(latent, lambda probabilities: tf.cast(uniform < probabilities, tf.float32))
-
-    def _settled(self, latent: tf.Tensor, pixels: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
-        """Computes the pixels from their probabilities given latents and image, again until the image stays the same.
-
-        Each pass settles the pixels whose earlier pixels are settled, so the loop ends, whatever the order.
-        """
-        if not self.autoregressive:
-            return pixels(tf.sigmoid(self.decoder(latent)))
-        image = tf.zeros((tf.shape(latent)[0], *self.decoder.output.shape[1:]))
+        image = tf.zeros_like(uniform)
         changed = tf.constant(True)
         while changed:
-            settled = pixels(tf.sigmoid(self.logits(latent, image)))
-            changed = tf.reduce_any(tf.abs(settled - image) > 0)  # so a nan, of spoilt weights, is no change
-            image = settled
+            drawn = tf.cast(uniform < tf.sigmoid(self.logits(latent, image)), tf.float32)
+            changed = tf.reduce_any(drawn != image) & self.autoregressive
+            image = drawn
         return image
 
     def log_prior(self, latent: tf.Tensor) -> tf.Tensor:

@@ -1,14 +1,15 @@
 """Networks in the Open Neural Network Exchange format (ONNX), with the same bytes each time they are written."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-import keras
 import onnx
 import tensorflow as tf
 import tf2onnx
 from onnx import numpy_helper
 
+from vae.mean_image import MeanImages
 from vae.model import VAE
 
 #: The set of operators; every ONNX Runtime since 1.14 has it.
@@ -19,26 +20,34 @@ _IR_VERSION = 8
 
 
 def to_onnx(vae: VAE) -> dict[str, onnx.ModelProto]:
-    """Converts encoder, decoder and, if the prior is learned, its generator to ONNX; nothing in them is random.
+    """Converts encoder, decoder, mean images and, if the prior is learned, its generator; nothing in them is random.
 
     Returns:
         `encoder`: image (batch, 28, 28) to mean and log_var (batch, latent); `decoder`: latent (batch, latent) and, if
-        it is autoregressive, image (batch, 28, 28) to logits (batch, 28, 28); `prior`, if it is no N(0, I): noise
-        (batch, latent) to latent (batch, latent). All float32, for any batch.
+        it is autoregressive, image (batch, 28, 28) to logits (batch, 28, 28); `mean_image`: latent (batch, latent) to
+        image (batch, 28, 28); `prior`, if it is no N(0, I): noise (batch, latent) to latent (batch, latent). All
+        float32, for any batch.
     """
-    networks: dict[str, tuple[keras.Model, Sequence[str]]] = {
-        "encoder": (vae.encoder, ("mean", "log_var")),
-        "decoder": (vae.decoder, ("logits",)),
+    latent = vae.decoder.inputs[:1]
+    networks: dict[str, tuple[Callable[..., Any], Sequence[Any], Sequence[str]]] = {
+        "encoder": (vae.encoder, vae.encoder.inputs, ("mean", "log_var")),
+        "decoder": (
+            lambda *inputs: vae.decoder(inputs if vae.autoregressive else inputs[0]),
+            vae.decoder.inputs,
+            ("logits",),
+        ),
+        "mean_image": (MeanImages(vae).of, latent, ("image",)),
     }
     if vae.prior is not None:
-        networks["prior"] = (vae.prior.generate, ("latent",))
-    return {name: _converted(name, network, outputs) for name, (network, outputs) in networks.items()}
+        networks["prior"] = (vae.prior.generate, vae.prior.generate.inputs, ("latent",))
+    return {name: _converted(name, *network) for name, network in networks.items()}
 
 
-def _converted(name: str, network: keras.Model, outputs: Sequence[str]) -> onnx.ModelProto:
-    signature = [tf.TensorSpec((None, *node.shape[1:]), tf.float32, node.name) for node in network.inputs]
-    called = tf.function(lambda *inputs: network(inputs[0] if len(inputs) == 1 else list(inputs)))
-    model, _ = tf2onnx.convert.from_function(called, signature, opset=OPSET)
+def _converted(
+    name: str, network: Callable[..., Any], inputs: Sequence[Any], outputs: Sequence[str]
+) -> onnx.ModelProto:
+    signature = [tf.TensorSpec((None, *node.shape[1:]), tf.float32, node.name) for node in inputs]
+    model, _ = tf2onnx.convert.from_function(tf.function(lambda *given: network(*given)), signature, opset=OPSET)
     canonical = _canonical(model, name, outputs)
     onnx.checker.check_model(canonical, full_check=True)
     return canonical

@@ -1,6 +1,6 @@
 """Figures from arrays; each function returns a matplotlib figure and touches no disk."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -75,46 +75,95 @@ def learning_curves(history: Mapping[str, Array], floors: Mapping[str, float], t
     return figure
 
 
-def reconstructions(
-    images: NDArray[np.uint8], reconstructed: NDArray[np.uint8], labels: NDArray[np.uint8], loss: Array
-) -> Figure:
-    """Originals beside reconstructions: for each class the best, three between and the worst by loss.
+def ranked(loss: Array, labels: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Numbers of the images of each class that have the ranks `RANKS` by loss, (classes, ranks).
 
     Args:
-        images: (count, 28, 28) uint8.
-        reconstructed: (count, 28, 28) uint8.
+        loss: (count,) of each image.
         labels: (count,) class of each image.
-        loss: (count,) negative ELBO of each image, nats.
+    """
+    chosen = []
+    for label in range(len(CLASS_NAMES)):
+        members = np.flatnonzero(labels == label)
+        ordered = members[np.argsort(loss[members], kind="stable")]
+        chosen.append([ordered[round(share * (len(ordered) - 1))] for share in RANKS.values()])
+    return np.array(chosen)
+
+
+def reconstructions(images: Array, nll: Array) -> Figure:
+    """Originals beside reconstructions: for each class the best, three between and the worst by NLL.
+
+    Args:
+        images: (classes, ranks, 4, 28, 28) in [0, 1]: the gray image, its binary draw, the mean image of its posterior
+            mean, and a draw of the model from its posterior.
+        nll: (classes, ranks), nats of each binary image.
     """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(11, 11.5), layout="constrained")
+        figure = Figure(figsize=(14, 8.4), layout="constrained")
         grid = figure.subplots(len(CLASS_NAMES), len(RANKS))
         for label, row in enumerate(grid):
-            members = np.flatnonzero(labels == label)
-            ordered = members[np.argsort(loss[members], kind="stable")]
-            for axes, share in zip(row, RANKS.values(), strict=True):
-                image = ordered[round(share * (len(ordered) - 1))]
-                _show(axes, np.hstack([images[image], reconstructed[image]]))
-                axes.set_xlabel(f"{loss[image]:.0f} nats", fontsize=8, labelpad=1)
+            for axes, shown, nats in zip(row, images[label], nll[label], strict=True):
+                _show(axes, np.hstack(list(shown)))
+                axes.set_xlabel(f"{nats:.0f} nats", fontsize=8, labelpad=1)
             row[0].set_ylabel(CLASS_NAMES[label], rotation=0, ha="right", va="center")
         for axes, name in zip(grid[0], RANKS, strict=True):
             axes.set_title(name)
-        figure.suptitle("Test images (left) and their reconstructions (right), by class and loss")
+        figure.suptitle(
+            "Test images by class and NLL: gray, binary as the model saw it, mean of its reconstruction, one draw of it"
+        )
     return figure
 
 
 def samples(images: Array) -> Figure:
-    """Images drawn from the model: z from the prior, then the mean of p(x|z); (count, 28, 28) in [0, 1]."""
+    """Mean images of latents drawn from the prior; (count, 28, 28) in [0, 1]."""
     side = int(np.ceil(np.sqrt(len(images))))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7, 7.4), layout="constrained")
         _show(figure.subplots(), sprite(images, side))
-        figure.suptitle(f"{len(images)} samples: z from the prior, decoded to pixel means")
+        figure.suptitle(f"{len(images)} samples: latents from the prior, and the mean of their images")
+    return figure
+
+
+def nearest(images: Array, in_pixels: Array, in_latents: Array) -> Figure:
+    """Samples beside the training images that are nearest to them.
+
+    Args:
+        images: (samples, 28, 28) in [0, 1].
+        in_pixels: (samples, count, 28, 28), nearest first.
+        in_latents: The same by the posterior means of the training images.
+    """
+    columns = {"sample": images[:, None], "nearest training images in pixels": in_pixels, "in latents": in_latents}
+    rows = len(images)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8, 1 + 0.75 * rows), layout="constrained")
+        widths = [shown.shape[1] for shown in columns.values()]
+        for axes, (title, shown) in zip(
+            figure.subplots(1, len(columns), width_ratios=widths), columns.items(), strict=True
+        ):
+            _show(axes, sprite(shown.reshape(-1, *shown.shape[2:]), shown.shape[1]))
+            axes.set_title(title, fontsize=10)
+        figure.suptitle("Are samples copies? Samples and the training images nearest to them")
+    return figure
+
+
+def interpolations(images: Array) -> Figure:
+    """Paths from one test image to another, along great circles of the prior's noise.
+
+    Args:
+        images: (paths, steps, 28, 28) in [0, 1]; the first and the last of a path are the originals.
+    """
+    rows, steps = images.shape[:2]
+    with mpl.rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(8, 0.5 + 0.72 * rows), layout="constrained")
+        axes = figure.subplots()
+        _show(axes, sprite(images.reshape(-1, *images.shape[2:]), steps))
+        _separate(axes, images.shape[-1], 1, steps - 1)
+        axes.set_title("From test images (left) to others (right): of the same class, then of another")
     return figure
 
 
 def latent_plane(images: Array, quantiles: Array, plane: Plane) -> Figure:
-    """The latent plane, decoded on a grid of Gaussian quantiles.
+    """The latent plane on a grid of Gaussian quantiles, each point decoded where images lie over it.
 
     Args:
         images: (side * side, 28, 28) in [0, 1], row by row from the top left.
@@ -131,29 +180,33 @@ def latent_plane(images: Array, quantiles: Array, plane: Plane) -> Figure:
         axes.set_xticks(centres, [f"{quantiles[place]:.1f}" for place in shown])
         axes.set_yticks(centres, [f"{quantiles[side - 1 - place]:.1f}" for place in shown])
         first, second = axis_names(plane)
-        axes.set(title="The latent plane, decoded at Gaussian quantiles", xlabel=first, ylabel=second)
+        title = "The latent plane" + ", each point where images near it lie" * (len(plane.origin) > 2)
+        axes.set(title=title, xlabel=first, ylabel=second)
     return figure
 
 
-def latent_traversals(images: Array, names: Sequence[str], values: Array) -> Figure:
-    """What each latent does: decoded images along it, the others at their mean.
+def traversals(starts: Array, images: Array, nats: Array, values: Array) -> Figure:
+    """What the most telling directions of the prior's noise do to real images.
 
     Args:
-        images: (rows, steps, 28, 28) in [0, 1].
-        names: (rows,) label of each row.
-        values: (steps,) of the latent.
+        starts: (rows, 28, 28) in [0, 1], the test image that each row starts from.
+        images: (rows, steps, 28, 28), decoded along one direction each.
+        nats: (rows,), what each direction tells of an image.
+        values: (steps,) of the noise along the direction.
     """
     rows, steps = images.shape[:2]
     with mpl.rc_context({**STYLE, "axes.grid": False}):
-        figure = Figure(figsize=(8, 1.2 + 0.62 * rows), layout="constrained")
+        figure = Figure(figsize=(8, 1 + 0.6 * rows), layout="constrained")
         axes = figure.subplots()
-        axes.imshow(sprite(images.reshape(-1, *images.shape[2:]), steps), vmin=0, vmax=1)
+        shown = np.concatenate([starts[:, None], images], axis=1)
+        axes.imshow(sprite(shown.reshape(-1, *shown.shape[2:]), steps + 1), vmin=0, vmax=1)
         size = images.shape[-1]
-        axes.set_xticks((np.arange(steps) + 0.5) * size - 0.5, [f"{value:.1f}" for value in values])
-        axes.set_yticks((np.arange(rows) + 0.5) * size - 0.5, names)
+        _separate(axes, size, 1)
+        axes.set_xticks((np.arange(steps + 1) + 0.5) * size - 0.5, ["image", *(f"{value:.1f}" for value in values)])
+        axes.set_yticks((np.arange(rows) + 0.5) * size - 0.5, [f"{told:.2f} nats" for told in nats])
         axes.set(
-            title="Active latents, with what each tells of the image at most; the others at their mean",
-            xlabel="latent, in standard deviations of its posterior means",
+            title="Directions of the prior's noise, by what they tell, each from a real image",
+            xlabel="noise along the direction, standard normal under the prior",
         )
     return figure
 
@@ -205,12 +258,12 @@ def loss_per_class(rows: Mapping[str, Mapping[str, float]]) -> Figure:
     return figure
 
 
-def loss_histogram(nll: Array, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Figure:
+def loss_histogram(nll: Array, images: Array, labels: NDArray[np.uint8]) -> Figure:
     """How the NLL of images is distributed, with the images that have the highest.
 
     Args:
         nll: (count,) nats of each binarised test image.
-        images: (count, 28, 28) uint8, the gray images that these were drawn from.
+        images: (count, 28, 28) in [0, 1], the gray images that these were drawn from.
         labels: (count,) class of each image.
     """
     worst = np.argsort(-nll, kind="stable")[: len(CLASS_NAMES)]
@@ -308,10 +361,16 @@ def apart(places: Array, gap: float) -> Array:
 
 
 def _show(axes: Axes, image: Array) -> None:
-    axes.imshow(image, vmin=0, vmax=255 if image.dtype == np.uint8 else 1)
+    axes.imshow(image, vmin=0, vmax=1)
     axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
+
+
+def _separate(axes: Axes, width: int, *columns: int) -> None:
+    """Draws a line before each of these columns of images."""
+    for column in columns:
+        axes.axvline(column * width - 0.5, color=VALIDATION, linewidth=2)
 
 
 def _outline(colour: str) -> list[patheffects.AbstractPathEffect]:

@@ -22,16 +22,20 @@ function copy(canvas, from, column, row) {
   canvas.getContext("2d").drawImage(from, column * SIDE, row * SIDE, SIDE, SIDE, 0, 0, SIDE, SIDE);
 }
 
-// A function from a point of the plane to the nearest images in all latents, by the distance of their posterior means.
+// The latents of images or points, one after the other, from their base64.
+function latentsOf(text, step) {
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  return Float32Array.from(new Int16Array(bytes.buffer), (number) => number * step);
+}
+
+// A function from latents to the nearest images in all latents, by the distance of their posterior means.
 function neighbours(data) {
-  const bytes = Uint8Array.from(atob(data.mean_int16), (letter) => letter.charCodeAt(0));
-  const steps = new Int16Array(bytes.buffer);
+  const means = latentsOf(data.mean_int16, data.mean_step);
   const size = data.origin.length;
-  return (x, y) => {
-    const latent = data.origin.map((mean, j) => mean + x * data.axes[0][j] + y * data.axes[1][j]);
+  return (latent) => {
     const far = data.label.map((_, number) => {
       let square = 0;
-      for (let j = 0; j < size; j++) square += (steps[number * size + j] * data.mean_step - latent[j]) ** 2;
+      for (let j = 0; j < size; j++) square += (means[number * size + j] - latent[j]) ** 2;
       return { number, distance: Math.sqrt(square) };
     });
     return far.sort((a, b) => a.distance - b.distance).slice(0, NEAREST);
@@ -56,6 +60,7 @@ function step(key) {
 class Explorer {
   constructor(root, data, grid, images) {
     Object.assign(this, { root, data, grid, images, last: data.grid_side - 1, near: neighbours(data) });
+    this.points = data.grid_int16 && latentsOf(data.grid_int16, data.mean_step);
     this.part("grid").getContext("2d").drawImage(grid, 0, 0);
     this.dots = drawDots(this.part("dots"), data, (value) => ((value / data.extent + 1) * this.last / 2 + 0.5) * SIDE);
     this.keys = [...root.querySelectorAll(".key")];
@@ -73,6 +78,12 @@ class Explorer {
 
   get point() { // in standard deviations
     return this.cell.map((number) => (2 * number / this.last - 1) * this.data.extent);
+  }
+
+  get latent() { // of the decoded point; those of older commits lie in the plane itself
+    const [column, up] = this.cell, [x, y] = this.point, { origin, axes, grid_side } = this.data;
+    const first = ((this.last - up) * grid_side + column) * origin.length;
+    return origin.map((mean, j) => this.points ? this.points[first + j] : mean + x * axes[0][j] + y * axes[1][j]);
   }
 
   show() {
@@ -100,7 +111,7 @@ class Explorer {
   }
 
   find() {
-    const found = this.near(...this.point);
+    const found = this.near(this.latent);
     this.part("nearest").replaceChildren(...found.map((one) => this.item(one)));
     this.part("said").textContent = `Nearest to ${this.part("place").textContent} in all ${this.data.origin.length} ` +
       `latents, among a seeded, class-stratified ${this.data.label.length} validation images, with their distance:`;

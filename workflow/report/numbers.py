@@ -30,6 +30,7 @@ _HEADLINES = (
     ("representation", "nearest_neighbours.{}_accuracy", "Accuracy of nearest neighbours", ""),
     ("samples", "{}.model.density", "Density of samples", ""),
     ("samples", "{}.model.coverage", "Coverage by samples", ""),
+    ("samples", "{}.model.copying.nearer", "Samples nearer to training images than real ones", ""),
     ("outliers", "{}.rotated.nll_auroc", "AUROC of the NLL, rotated", ""),
     ("outliers", "{}.blended.nll_auroc", "AUROC of the NLL, blended", ""),
 )
