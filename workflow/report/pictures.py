@@ -6,7 +6,7 @@ import io
 from PIL import Image
 
 #: Quality of WebP at which the text of figures stays sharp, at a quarter of the size of their PNG.
-_QUALITY = 88
+_QUALITY = 80
 
 
 def figure(png: bytes) -> str:
