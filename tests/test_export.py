@@ -81,6 +81,7 @@ def test_networks_compute_what_keras_computes(name: str, count: int) -> None:
     uniform = np.random.default_rng(3).random((count, 28, 28), np.float32)
     differences = ours.decode(ours.from_noise(noise)) - MeanImages(vae).decode(np.asarray(vae.from_noise(noise)))
     assert np.quantile(np.abs(differences), 0.9) < 1e-5  # others follow a draw within rounding of its probability
+    assert np.abs(differences).max() < (0.02 if vae.autoregressive else 1e-4)
     differing = ours.draw(ours.from_noise(noise), uniform) != theirs.draws(noise, uniform)
     assert differing.mean() < 1e-3  # where a probability is within rounding of the draw
 

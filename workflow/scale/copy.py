@@ -54,7 +54,7 @@ class WorkingCopy:
             StageError: If it cannot be cloned.
         """
         PLACE.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in PLACE.glob("*-*"):
+        for folder in PLACE.glob("[0-9]*-*"):
             if not psutil.pid_exists(int(folder.name.partition("-")[0])):
                 shutil.rmtree(folder, ignore_errors=True)
         self._project = project
