@@ -54,8 +54,8 @@ lint: setup-dev ### check style (ruff), types (mypy), imports between rooms (imp
 	.venv/bin/actionlint .github/workflows/*.yml
 	.venv/bin/zizmor --offline --no-progress --quiet .github/workflows
 
-quick: setup ## run every stage on the real data with cut-down parameters, in a temporary copy
-	@.venv/bin/python -m workflow.quick
+quick: setup ## run every stage on the real data with cut-down parameters, in a temporary copy (NAME=digits: of a preset)
+	@.venv/bin/python -m workflow.quick $(if $(NAME),"$(NAME)")
 
 compare: setup ## is HEAD better than BASE, with errors: BASE=main HEAD=workspace (ARGS="--format md --fail-if-worse")
 	@.venv/bin/python -m workflow.compare "$(or $(BASE),main)" "$(HEAD)" $(ARGS)

@@ -84,7 +84,7 @@ def keras_whole(steps_per_execution: str) -> Figures:
 
 def _keras_textbook(steps_per_execution: int) -> tuple[KerasTextbook, Params]:
     params = resolved("textbook")
-    model = KerasTextbook(build_vae(**params.model.networks))
+    model = KerasTextbook(_built(params))
     model.compile(
         keras.optimizers.Adam(params.train.learning_rate),
         loss=lambda targets, logits: bernoulli_nll(logits, targets),
@@ -178,6 +178,10 @@ def likelihood() -> Figures:
     }
 
 
+def _built(params: Params) -> VAE:
+    return build_vae(**params.model.networks, image_shape=params.data.image_shape)
+
+
 def _training_images() -> NDArray[np.float32]:
     return load_arrays(PREPARED / "train")["images"]
 
@@ -185,7 +189,7 @@ def _training_images() -> NDArray[np.float32]:
 def _scored() -> tuple[Params, VAE, Evaluator, NDArray[np.float32]]:
     """What `evaluate` works with: parameters, their model before training, and the binarised validation images."""
     params = load_params()
-    vae = build_vae(**params.model.networks)
+    vae = _built(params)
     evaluator = Evaluator(
         vae, params.evaluate.batch_size, jit_compile=params.model.jit_compile, workers=params.threads.intra_op
     )

@@ -1,7 +1,6 @@
-"""Fashion-MNIST from whichever source has it: local archives, the upstream host or Debian's package.
+"""Data sets of the MNIST family from whichever source has them: local archives, the upstream host, Debian's package.
 
-An archive is proven by the size and the sha256 that tfds registers before anything unpacks it, the
-arrays by the sha256 of `vae.fashion_mnist`.
+An archive is proven by the size and the sha256 that tfds registers before anything unpacks it.
 """
 
 import contextlib
@@ -33,43 +32,45 @@ from tensorflow_datasets.core.download.resource import get_dl_fname
 from tensorflow_datasets.core.hashing import Hasher
 
 from pipeline.errors import StageError
-from vae import fashion_mnist
 
-#: Name of the data set in tfds.
-DATA_SET: Final = "fashion_mnist"
-FOLDER_VARIABLE: Final = "FASHION_MNIST_ARCHIVES"
+#: The data set that Debian packs.
+DEBIAN_NAME: Final = "fashion_mnist"
 DEBIAN_PACKAGE: Final = "dataset-fashion-mnist"
 DEBIAN_FOLDER: Final = Path("/usr/share/datasets/fashion-mnist")
 
 #: Longest wait for a host to answer: tfds itself would retry an absent one for 205 s.
 ANSWER_SECONDS: Final = 5.0
-#: Longest time for an archive, and for each command of apt and dpkg: 31 MB at 0.9 Mbit/s.
+#: Longest time for an archive, and for each command of apt and dpkg; more for an archive of more than 30 MB.
 TRANSFER_SECONDS: Final = 300.0
+SLOWEST_BYTES_PER_SECOND: Final = 100_000
 
 #: Modification time in upstream's gzip headers, by the beginning of the file name.
 _HEADER_TIMES: Final = {"train": 1504176606, "t10k": 1504176627}
 
 
 class FetchError(StageError, RuntimeError):
-    """Fashion-MNIST, or one source of it, cannot be had; the message says why."""
+    """A data set, or one source of it, cannot be had; the message says why."""
 
 
-def read_fashion_mnist(scratch: Path, say: Callable[[str], None]) -> dict[str, NDArray[np.uint8]]:
-    """Arrays of Fashion-MNIST in upstream order, proven by tfds's checksums and by ours.
+def read_archives(
+    name: str, scratch: Path, say: Callable[[str], None], config: str | None = None
+) -> dict[str, NDArray[np.uint8]]:
+    """Arrays of a data set of tfds's MNIST family in upstream order, proven by tfds's checksums.
 
     Args:
-        scratch: Existing empty folder for all temporary files (200 MB); the caller deletes it.
+        name: Of the data set in tfds.
+        scratch: Existing empty folder for all temporary files (200 MB, of EMNIST 2 GB); the caller deletes it.
         say: Takes a line for each source tried: why it does not serve, or that it does.
+        config: One of tfds's configurations of the data set, if it has some.
 
     Returns:
-        train_images (60000, 28, 28), train_labels (60000,), test_images (10000, 28, 28) and
-        test_labels (10000,), all uint8.
+        train_images (count, 28, 28), train_labels (count,), test_images and test_labels, all uint8.
 
     Raises:
-        FetchError: If no source serves, or an array is not the published one.
+        FetchError: If no source serves.
     """
     scratch = scratch.resolve()
-    builder = _prepare(_find_archives(scratch, say), scratch)
+    builder = _prepare(name, config, _find_archives(name, scratch, say), scratch)
     arrays = {}
     for split in ("train", "test"):
         stored = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
@@ -78,52 +79,53 @@ def read_fashion_mnist(scratch: Path, say: Callable[[str], None]) -> dict[str, N
         order = np.argsort(places)
         arrays[f"{split}_images"] = stored["image"][..., 0][order]
         arrays[f"{split}_labels"] = stored["label"][order].astype(np.uint8)
-    for name, array in arrays.items():
-        expected, found = fashion_mnist.SHA256[name], hashlib.sha256(array.tobytes()).hexdigest()
-        if found != expected:
-            raise FetchError(f"array {name}: expected sha256 {expected}, found {found}")
     return arrays
 
 
-def _find_archives(scratch: Path, say: Callable[[str], None]) -> dict[str, bytes]:
+def _find_archives(name: str, scratch: Path, say: Callable[[str], None]) -> dict[str, bytes]:
     """The proven archives of the first source that serves, by file name."""
+    variable = f"{name.upper()}_ARCHIVES"
     sources = {
-        f"folder named by {FOLDER_VARIABLE}": lambda: _in_folder(os.environ.get(FOLDER_VARIABLE)),
-        "tfds's download cache": lambda: _in_folder(Path(get_default_data_dir(), "downloads")),
-        "upstream host": _download,
-        f"Debian's {DEBIAN_PACKAGE}, installed": lambda: _in_folder(DEBIAN_FOLDER),
-        f"Debian's {DEBIAN_PACKAGE}, from apt-get": lambda: _download_by_apt(scratch / "apt"),
+        f"folder named by {variable}": lambda: _in_folder(name, os.environ.get(variable)),
+        "tfds's download cache": lambda: _in_folder(name, Path(get_default_data_dir(), "downloads")),
+        "upstream host": lambda: _download(name),
     }
+    if name == DEBIAN_NAME:
+        sources |= {
+            f"Debian's {DEBIAN_PACKAGE}, installed": lambda: _in_folder(name, DEBIAN_FOLDER),
+            f"Debian's {DEBIAN_PACKAGE}, from apt-get": lambda: _download_by_apt(scratch / "apt"),
+        }
     failures = []
-    for name, find in sources.items():
+    for source, find in sources.items():
         try:
             archives = find()
         except FetchError as error:
-            failures.append(f"{name}: {error}")
+            failures.append(f"{source}: {error}")
             say(failures[-1])
         else:
-            say(f"{name}: serves")
+            say(f"{source}: serves")
             return archives
-    names = ", ".join(info.filename for info in _registered().values())
-    hosts = ", ".join(sorted({urllib.parse.urlsplit(url).netloc for url in _registered()}))
+    names = ", ".join(info.filename for info in _registered(name).values())
+    hosts = ", ".join(sorted({urllib.parse.urlsplit(url).netloc for url in _registered(name)}))
     lines = [
-        "no source of Fashion-MNIST serves. Tried:",
+        f"no source of {name} serves. Tried:",
         *(f"  - {failure}" for failure in failures),
         "Any one of these helps:",
-        f"  - put {names} in a folder and set {FOLDER_VARIABLE}=/path/of/that/folder",
+        f"  - put {names} in a folder and set {variable}=/path/of/that/folder",
         f"  - allow HTTP to {hosts} (http_proxy is respected)",
-        f"  - on Debian or Ubuntu, as root: apt-get install {DEBIAN_PACKAGE}",
     ]
+    if name == DEBIAN_NAME:
+        lines.append(f"  - on Debian or Ubuntu, as root: apt-get install {DEBIAN_PACKAGE}")
     raise FetchError("\n".join(lines))
 
 
-def _prepare(archives: Mapping[str, bytes], scratch: Path) -> tfds.core.DatasetBuilder:
+def _prepare(name: str, config: str | None, archives: Mapping[str, bytes], scratch: Path) -> tfds.core.DatasetBuilder:
     """Has tfds check the archives, too, and prepare its data set from them in scratch. Returns its builder."""
     folder = scratch / "archives"
     folder.mkdir()
-    for name, content in archives.items():
-        (folder / name).write_bytes(content)
-    config = tfds.download.DownloadConfig(
+    for file, content in archives.items():
+        (folder / file).write_bytes(content)
+    download = tfds.download.DownloadConfig(
         manual_dir=folder,
         try_download_gcs=False,
         force_checksums_validation=True,
@@ -133,18 +135,18 @@ def _prepare(archives: Mapping[str, bytes], scratch: Path) -> tfds.core.DatasetB
     before, tempfile.tempdir = tempfile.tempdir, str(scratch)  # each builder of tfds leaves a folder behind
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            builder = tfds.builder_cls(DATA_SET)(data_dir=scratch / "prepared")
-            builder.download_and_prepare(download_config=config)
+            builder = tfds.builder_cls(name)(config=config, data_dir=scratch / "prepared")
+            builder.download_and_prepare(download_config=download)
     except (RuntimeError, ExtractError, tf.errors.OpError) as error:  # tfds's guises of a full disk
-        raise FetchError(f"tfds cannot prepare the data set: {_one_line(str(error))}") from error
+        raise FetchError(f"tfds cannot prepare {name}: {_one_line(str(error))}") from error
     finally:
         tempfile.tempdir = before
     return builder
 
 
-def _registered() -> dict[str, UrlInfo]:
+def _registered(name: str) -> dict[str, UrlInfo]:
     """Size, sha256 and file name of the upstream archives, by URL, as tfds registers them."""
-    url_infos: dict[str, UrlInfo] = tfds.builder_cls(DATA_SET).url_infos
+    url_infos: dict[str, UrlInfo] = tfds.builder_cls(name).url_infos
     return url_infos
 
 
@@ -152,31 +154,32 @@ def _registered() -> dict[str, UrlInfo]:
 # `Path.is_file` and `Path.expanduser` raise where this user may not look, or has no home.
 
 
-def _in_folder(folder: str | Path | None) -> dict[str, bytes]:
+def _in_folder(name: str, folder: str | Path | None) -> dict[str, bytes]:
     """Archives of a folder, under their upstream names or as tfds keeps them in its cache."""
     if not folder:
         raise FetchError("not set")
     folder = Path(os.path.expanduser(folder))
     archives = {}
-    for url, info in _registered().items():
+    for url, info in _registered(name).items():
         # tfds asks for an `.INFO` file beside what it has downloaded; the sha256 proves more than that file.
         cached = get_dl_fname(url, info.checksum)
-        names = (info.filename, f"manual/{info.filename}", f"{DATA_SET}/{cached}", cached)
-        present = [folder / name for name in names if os.path.isfile(folder / name)]
+        places = (info.filename, f"manual/{info.filename}", f"{name}/{cached}", cached)
+        present = [folder / place for place in places if os.path.isfile(folder / place)]
         if not present:
             raise FetchError(f"no {info.filename} in {folder}")
         archives[info.filename] = _read(present[0], info)
     return archives
 
 
-def _download() -> dict[str, bytes]:
+def _download(name: str) -> dict[str, bytes]:
     """Archives from the upstream host, which has to answer within seconds."""
     received: queue.SimpleQueue[bytes | FetchError] = queue.SimpleQueue()
     # A daemon: a name server or a host that never answers must not hold up the exit either.
-    threading.Thread(target=_receive, args=(received,), daemon=True).start()
+    threading.Thread(target=_receive, args=(name, received), daemon=True).start()
     archives = {}
-    for url, info in _registered().items():
-        for what, seconds in (("answer", ANSWER_SECONDS), ("end", TRANSFER_SECONDS)):
+    for url, info in _registered(name).items():
+        transfer_seconds = max(TRANSFER_SECONDS, int(info.size) / SLOWEST_BYTES_PER_SECOND)
+        for what, seconds in (("answer", ANSWER_SECONDS), ("end", transfer_seconds)):
             try:
                 content = received.get(timeout=seconds)
             except queue.Empty:
@@ -187,9 +190,9 @@ def _download() -> dict[str, bytes]:
     return archives
 
 
-def _receive(received: "queue.SimpleQueue[bytes | FetchError]") -> None:
+def _receive(name: str, received: "queue.SimpleQueue[bytes | FetchError]") -> None:
     """Downloads each archive: puts empty bytes once the host answers, then the proven bytes. Ends with an error put."""
-    for url, info in _registered().items():
+    for url, info in _registered(name).items():
         try:
             with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as response:
                 received.put(b"")
@@ -213,7 +216,7 @@ def _download_by_apt(folder: Path) -> dict[str, bytes]:
     _run(["apt-get", "download", DEBIAN_PACKAGE, *options], folder)
     for package in folder.glob("*.deb"):
         _run(["dpkg-deb", "-x", package.name, "tree"], folder)
-    return _in_folder(folder / "tree" / DEBIAN_FOLDER.relative_to("/"))
+    return _in_folder(DEBIAN_NAME, folder / "tree" / DEBIAN_FOLDER.relative_to("/"))
 
 
 def _run(command: Sequence[str], folder: Path) -> None:
@@ -267,11 +270,12 @@ def _proven(file: IO[bytes], info: UrlInfo, name: str) -> bytes:
     seconds = struct.pack("<I", _HEADER_TIMES.get(info.filename.partition("-")[0], 0))
     # Magic, deflate, flag for a name; time; no extra flags, Unix; name.
     header = b"\x1f\x8b\x08\x08" + seconds + b"\x00\x03" + info.filename.removesuffix(".gz").encode() + b"\x00"
-    found = ""
-    for archive in (header + content[10:], content):
-        found = hashlib.sha256(archive).hexdigest()
-        if found == info.checksum:
-            return archive
+    found = hashlib.sha256(content).hexdigest()
+    if found == info.checksum:
+        return content
+    mended = header + content[10:]
+    if hashlib.sha256(mended).hexdigest() == info.checksum:
+        return mended
     what = f"{len(content)} with sha256 {found}" if len(content) <= size else "more"
     raise FetchError(f"{name}: expected {size} bytes with sha256 {info.checksum}, found {what}")
 

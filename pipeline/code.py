@@ -14,13 +14,19 @@ from typing import Any
 
 from pipeline.environment import NUMERIC_FILE
 from pipeline.errors import StageError
-from pipeline.params.model import named_modules
+from pipeline.params import data, model
 
 #: The digests, by stage.
 CODE_FILE = Path("metrics/code.json")
 
 #: The project's packages that stages import.
 PACKAGES = ("pipeline", "stages", "vae")
+
+#: Sections of the parameters that name modules, and what says which.
+_NAMING = {"data": data.named_modules, "model": model.named_modules}
+
+#: Arguments of `run` that are no sections, by the names of their kinds in `pipeline.stage`.
+_NO_SECTIONS = ("Input", "Output", "Source", "Resumable")
 
 #: Returns the content of a file of the project, given by its path from the project's folder; None if there is none.
 Reader = Callable[[str], bytes | None]
@@ -37,27 +43,36 @@ def read_file(path: str, folder: Path = Path()) -> bytes | None:
     return file.read_bytes() if file.is_file() else None
 
 
-def code_digests(stages: Iterable[str], model: Mapping[str, Any], read: Reader = read_file) -> dict[str, str]:
+def code_digests(stages: Iterable[str], params: Mapping[str, Any], read: Reader = read_file) -> dict[str, str]:
     """Digests of the code of stages, by name.
 
     Args:
         stages: Names of the stages.
-        model: The section `model` of the parameters, which names modules.
+        params: The sections of the parameters, some of which name modules. Older commits lack some.
         read: Reads the files of the project, or those of a commit.
 
     Raises:
         StageError: If a module reads docstrings.
     """
-    named = named_modules(model)
-    return {stage: digest_of_code(code_of(stage, named if _takes_model(stage, read) else [], read)) for stage in stages}
+    named = {name: names(params[name]) for name, names in _NAMING.items() if name in params}
+    digests = {}
+    for stage in stages:
+        modules = [module for section in _taken(stage, named, read) for module in named[section]]
+        digests[stage] = digest_of_code(code_of(stage, modules, read))
+    return digests
 
 
-def _takes_model(stage: str, read: Reader) -> bool:
-    """Whether `run` of a stage takes the section `model`, or all sections."""
+def _taken(stage: str, sections: Iterable[str], read: Reader) -> list[str]:
+    """Those of the sections that `run` of a stage takes; its argument `params` is all of them."""
     path = f"stages/{stage}.py"
     body = _tree(path, read(path) or b"").body
     functions = (node for node in body if isinstance(node, ast.FunctionDef) and node.name == "run")
-    return any(argument.arg in ("model", "params") for function in functions for argument in function.args.args)
+    taken = {argument.arg for function in functions for argument in function.args.args if not _is_path(argument)}
+    return [name for name in sections if name in taken or "params" in taken]
+
+
+def _is_path(argument: ast.arg) -> bool:
+    return isinstance(argument.annotation, ast.Name) and argument.annotation.id in _NO_SECTIONS
 
 
 def code_of(stage: str, named: Iterable[str], read: Reader = read_file) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Files that are whole or absent, written under a temporary name and renamed; and arrays that prove themselves."""
 
+import errno
 import hashlib
 import json
 import math
@@ -44,6 +45,7 @@ def atomic(path: Path) -> Iterator[Path]:
     except BaseException:
         _remove(partial)
         raise
+    _sync_one(path.parent)  # the new name, too
 
 
 def _aside(path: Path) -> Path:
@@ -73,9 +75,20 @@ def _remove(path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    for file in files_of(path):
-        with file.open("rb") as handle:
-            os.fsync(handle.fileno())
+    for one in (path, *path.rglob("*")):
+        _sync_one(one)
+
+
+def _sync_one(path: Path) -> None:
+    """Has a file's content, or a folder's list of names, reach the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # as of folders on some network's file systems
+            raise
+    finally:
+        os.close(handle)
 
 
 def files_of(path: Path) -> list[Path]:

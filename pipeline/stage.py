@@ -1,9 +1,10 @@
 """Runs a stage: loads its parameters, takes its paths from the command line, records what it worked from.
 
 A stage is a module of `stages/` with a function `run`, whose annotations say what it needs: a `Section` of
-`pipeline.params` is that section of `params.yaml`; `Input` and `Output` are paths given as `--name PATH`;
-`Resumable` is the state of unfinished work, kept in the folder `state`. Beside its outputs a stage writes
-`metrics/provenance/STAGE.json`, and `runs/STAGE.json`, which git does not hold.
+`pipeline.params` is that section of `params.yaml`; `Input` and `Output` are paths given as `--name PATH`, and so is
+`Source`, which the provenance does not list, as the stage proves it itself and may add to it; `Resumable` is the state
+of unfinished work, kept in the folder `state`. Beside its outputs a stage writes `metrics/provenance/STAGE.json`, and
+`runs/STAGE.json`, which git does not hold.
 """
 
 import argparse
@@ -37,6 +38,7 @@ from pipeline.state import State
 
 Input = Annotated[Path, "input"]
 Output = Annotated[Path, "output"]
+Source = Annotated[Path, "source"]
 Resumable = Annotated[State, "state"]
 
 #: Where a stage says what it worked from, and what only this machine knows of its run.
@@ -65,15 +67,19 @@ def run_stage(stage: str, load: Callable[[], Callable[..., None]], argv: list[st
     except KeyboardInterrupt:
         sys.exit(_say(stage, "interrupted; `dvc repro` takes it up again.", INTERRUPTED))
     except (StageError, FloatingPointError) as error:
-        sys.exit(_say(stage, f"{error}\n{RESTORE}", 1))
+        sys.exit(_fail(stage, f"{error}"))
     except OSError as error:
-        mend = "make room or mend the permissions, then run `dvc repro` again."
-        sys.exit(_say(stage, f"{error}: {mend}\n{RESTORE}", 1))
+        sys.exit(_fail(stage, f"{error}: make room or mend the permissions, then run `dvc repro` again."))
     except Exception as error:  # noqa: BLE001 - DVC has removed the outputs: whatever it is, the way back is told
         traceback.print_exc()
         mend = "nobody foresaw this: report it with the lines above, or mend what they name, and run `dvc repro` again."
-        sys.exit(_say(stage, f"{type(error).__name__}: {error}: {mend}\n{RESTORE}", 1))
+        sys.exit(_fail(stage, f"{type(error).__name__}: {error}: {mend}"))
     sys.exit(0)
+
+
+def _fail(stage: str, message: str) -> int:
+    """Says why, and the way back to what DVC has removed: the outputs of every stage but `check`, which persist."""
+    return _say(stage, message if stage == "check" else f"{message}\n{RESTORE}", 1)
 
 
 def _say(stage: str, message: str, status: int) -> int:
@@ -85,12 +91,12 @@ def _run(stage: str, run: Callable[..., None], argv: list[str], early: Mapping[s
     """Runs `run`; `early` has the digests of its code from before it was imported."""
     started = time.monotonic()
     hints = get_type_hints(run, include_extras=True)
-    inputs, outputs, resumables = (
-        [name for name, hint in hints.items() if hint == kind] for kind in (Input, Output, Resumable)
+    inputs, sources, outputs, resumables = (
+        [name for name, hint in hints.items() if hint == kind] for kind in (Input, Source, Output, Resumable)
     )
     kinds = {name: hint for name, hint in hints.items() if inspect.isclass(hint) and issubclass(hint, Section)}
     takes_whole = any(issubclass(kind, Whole) for kind in kinds.values())  # as `check` does
-    paths = _parse([*inputs, *outputs], argv)
+    paths = _parse([*inputs, *sources, *outputs], argv)
     verify_numeric(NUMERIC_FILE)
     sections = _load_sections(kinds)
     recorded = sections if takes_whole else {"kernels": load_section(Kernels, "kernels"), **sections}

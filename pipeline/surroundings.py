@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 
 from pipeline.processor import STATED
 
@@ -14,7 +14,7 @@ from pipeline.processor import STATED
 KEPT = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|PWD|TMPDIR|TEMP|TMP|TERM|COLUMNS|LINES|NO_COLOR|CI|LANG|LANGUAGE|LC_.*|TZ|XDG_.*"
     r"|LD_.*|DYLD_.*|MALLOC_.*|PYTHON.*|VIRTUAL_ENV|COVERAGE_.*"
-    r"|\w+_PROXY|\w+_proxy|SSL_CERT_\w+|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|APT_CONFIG|FASHION_MNIST_\w+|TFDS_DATA_DIR"
+    r"|\w+_PROXY|\w+_proxy|SSL_CERT_\w+|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|APT_CONFIG|[A-Z0-9_]+_ARCHIVES|TFDS_DATA_DIR"
     r"|DVC_.*|TF_CONFIG|TF_CPP_.*"
 )
 
@@ -41,3 +41,18 @@ def no_home() -> Iterator[None]:
     with TemporaryDirectory() as folder:
         os.environ |= {"KERAS_HOME": folder, "MPLCONFIGDIR": os.path.join(sys.prefix, "matplotlib")}
         yield
+
+
+@contextmanager
+def quiet_import() -> Iterator[None]:
+    """Keeps back what TensorFlow's libraries write to the terminal while they load, unless loading fails."""
+    with TemporaryFile() as kept, os.fdopen(os.dup(2), "wb") as terminal:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            kept.seek(0)
+            terminal.write(kept.read())
+            raise
+        finally:
+            os.dup2(terminal.fileno(), 2)

@@ -36,16 +36,17 @@ def _require_room(folder: Path, size: int) -> None:
     probe.unlink()
 
 
-def load_vae(model: Model, threads: Threads, folder: Path) -> VAE:
+def load_vae(model: Model, threads: Threads, folder: Path, image_shape: tuple[int, int]) -> VAE:
     """Builds the networks that the parameters describe, with saved weights, on fixed numbers of threads.
 
-    Call it before TensorFlow's first operation, as threads cannot be fixed after that.
+    `image_shape` are the rows and columns of an image. Call it before TensorFlow's first operation, as threads cannot
+    be fixed after that.
 
     Raises:
         StageError: As `load_weights`.
     """
     fix_threads(**threads.model_dump())
-    vae = build_vae(**model.networks)
+    vae = build_vae(**model.networks, image_shape=image_shape)
     load_weights(vae, folder)
     return vae
 

@@ -3,34 +3,16 @@
 import argparse
 import gc
 import importlib
-import os
 import pkgutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
 from pipeline.processor import hold_kernels
-from pipeline.surroundings import forget_settings, no_home
+from pipeline.surroundings import forget_settings, no_home, quiet_import
 
 PARAMS = Path("params.yaml")
-
-
-@contextmanager
-def _quiet_import() -> Iterator[None]:
-    """Keeps back what TensorFlow's libraries write to the terminal while they load, unless loading fails."""
-    with tempfile.TemporaryFile() as kept, os.fdopen(os.dup(2), "wb") as terminal:
-        os.dup2(kept.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            kept.seek(0)
-            terminal.write(kept.read())
-            raise
-        finally:
-            os.dup2(terminal.fileno(), 2)
 
 
 def main() -> None:
@@ -57,7 +39,7 @@ def _kernels() -> str:
 def _load(stage: str) -> Callable[..., None]:
     """The stage's `run`."""
     gc.disable()  # it would look through all that the libraries have loaded, again and again: a fifth of the time
-    with _quiet_import(), no_home():
+    with quiet_import(), no_home():
         run: Callable[..., None] = importlib.import_module(f"stages.{stage}").run
     gc.freeze()
     gc.enable()

@@ -27,6 +27,7 @@ def run(
         Labelled(arrays["images"].reshape(len(arrays["images"]), -1), arrays["labels"])
         for arrays in map(load_arrays, (training_set, validation_set, test_set))
     ]
+    baseline.require_fitting("baseline", len(sets[0].labels))
     tried = len(baseline.inverse_regularisation) + len(baseline.neighbours)
     with progress("baseline", tried, " classifiers") as shown, threadpool_limits(threads.intra_op):
         found = accuracies(*sets, **baseline.model_dump(), advance=shown.advance)

@@ -14,12 +14,15 @@ from pathlib import Path
 from pipeline.code import code_digests, code_of
 from pipeline.errors import StageError
 from pipeline.files import atomic, write_json
+from pipeline.params.data import Published
 from pipeline.params.model import ARCHITECTURES, PRIORS
 from pipeline.params.section import PARAMS_FILE
 from pipeline.params.whole import Params
 from pipeline.stage import Output
-from pipeline.surroundings import no_home
-from vae.fashion_mnist import PUBLISHED_VALIDATION_COUNT, SHAPES
+from pipeline.surroundings import no_home, quiet_import
+
+#: What the last fetch found of the data.
+FACTS = Path("metrics/data.json")
 
 #: Digest of the networks that were last built.
 PROVED = Path("state/proved")
@@ -43,7 +46,7 @@ def run(params: Params, code: Output) -> None:
             named_workers(params.train.workers)
         except ValueError as error:
             raise StageError(str(error)) from error
-    write_json(code, code_digests(_modules("stages") - {"__main__", "check"}, params.model.model_dump()))
+    write_json(code, code_digests(_modules("stages") - {"__main__", "check"}, params.model_dump()))
 
 
 def _modules(package: str) -> set[str]:
@@ -84,9 +87,40 @@ def _misfits(params: Params) -> Iterator[str]:
             f"train.batch_size = {train.batch_size} with train.workers = {train.workers}: it should be a multiple of "
             f"the workers, which take equal shares of it"
         )
-    images = SHAPES["train_images"][0] - PUBLISHED_VALIDATION_COUNT
-    if train.batch_size > images:
-        yield f"train.batch_size = {train.batch_size}: it should be at most {images}, the training images"
+    if train.targets == "binarised" and params.preprocess.binarisation == "none":
+        yield (
+            "train.targets = 'binarised' with preprocess.binarisation = 'none': there are no binary images to validate "
+            "on, so it should be 'gray'"
+        )
+    yield from _misfits_of_images(params)
+
+
+def _misfits_of_images(params: Params) -> Iterator[str]:
+    """What does not fit the images that there are."""
+    source, batch_size = params.data.source, params.train.batch_size
+    if not Path(source).exists():
+        yield (
+            f"data.source = {source!r}: it is missing; put it there, or bring it back by `dvc checkout` if DVC has it, "
+            f"by `git restore` if git has it"
+        )
+    images = _training_images(params)
+    if images and batch_size > images:
+        yield f"train.batch_size = {batch_size}: it should be at most {images}, the training images"
+
+
+def _training_images(params: Params) -> int | None:
+    """How many images train, if the last fetch was of this data set and another would find the same; else None.
+
+    Images of one's own may have come since. Stage `train` refuses what they are too few for.
+    """
+    facts = json.loads(FACTS.read_text(encoding="utf-8")) if FACTS.is_file() else {}
+    if not isinstance(params.data, Published) or facts.get("name") != params.data.full_name:
+        return None
+    preprocess = params.preprocess
+    given: int = facts["train" if "train" in facts else "all"]["count"]
+    stay = given if "train" in facts else given - round(preprocess.test_share * given)
+    published = facts["published"]["validation"] if preprocess.split == "published" else None
+    return stay - (published or round(preprocess.validation_share * stay))
 
 
 def _prove_networks(params: Params) -> None:
@@ -95,13 +129,14 @@ def _prove_networks(params: Params) -> None:
     Raises:
         ValueError: If they cannot be built.
     """
-    causes = [params.model.networks, code_of("check", params.named_modules)]
+    networks = {**params.model.networks, "image_shape": params.data.image_shape}
+    causes = [networks, code_of("check", params.named_modules)]
     proof = hashlib.sha256(json.dumps(causes, sort_keys=True).encode()).hexdigest()
     if PROVED.is_file() and PROVED.read_text(encoding="utf-8") == proof:
         return
-    with no_home():
+    with quiet_import(), no_home():
         from vae.model import build_vae
 
-    build_vae(**params.model.networks)
+    build_vae(**networks)
     with atomic(PROVED) as partial:
         partial.write_text(proof, encoding="utf-8")

@@ -15,6 +15,9 @@ from pipeline.params.train import Train
 from pipeline.provenance import hash_paths
 from pipeline.stage import Input, Output
 
+#: Losses of a class that are shown, and their errors, which a single image has not.
+_SHOWN = ("elbo_nats", "elbo_nats_se", "nll_nats", "nll_nats_se")
+
 
 def run(
     preprocess: Preprocess,
@@ -58,7 +61,7 @@ def run(
         "export": export,
     }
     facts = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in files.items()}
-    classes = _classes(per_class)
+    classes = _classes(per_class, "binarised" if "binarised" in facts["evaluation"]["test"] else "gray")
     counts = {split: sum(of[split]["images"] for of in classes.values()) for split in ("validation", "test")}
     sections = {"preprocess": preprocess, "model": model, "train": train}
     # Markdown, not HTML: nothing is to be escaped, and a name that is missing is an error.
@@ -68,6 +71,7 @@ def run(
         **sections,
         weights=hash_paths([weights]),
         classes=classes,
+        binarisation=preprocess.binarisation,
         counts=counts,
         shown=_shown,
     )
@@ -75,16 +79,18 @@ def run(
         partial.write_text(text, encoding="utf-8")
 
 
-def _classes(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
-    """Class -> split -> images and NLL with its error, of binarised images."""
+def _classes(path: Path, targets: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """Class -> split -> images and losses with their errors, of gray or binarised images."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     with path.open(encoding="utf-8", newline="") as handle:
         for row in csv.DictReader(handle):
-            if row["targets"] == "binarised":
-                values = {name: float(row[name]) for name in ("nll_nats", "nll_nats_se")}
+            if row["targets"] == targets:
+                values = {name: float(row[name]) for name in _SHOWN if row.get(name)}
                 found.setdefault(row["class"], {})[row["split"]] = {"images": int(row["images"]), **values}
     return found
 
 
 def _shown(found: Mapping[str, Any], name: str, digits: int = 2) -> str:
-    return f"{found[name]:.{digits}f} ± {found[f'{name}_se']:.{digits}f}"
+    """A value with its error over images, which a single image has not."""
+    error = f" ± {found[f'{name}_se']:.{digits}f}" if f"{name}_se" in found else ""
+    return f"{found[name]:.{digits}f}{error}"

@@ -17,7 +17,7 @@ from pipeline.weights import load_vae
 from vae.calibration import reliability
 from vae.evaluation import Evaluator, Posterior, kl_per_latent
 from vae.latent_space import variance_of_means
-from vae.statistics import TARGETS, mean_and_error, on_grid, over_draws
+from vae.statistics import mean_and_error, on_grid, over_draws
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -36,10 +36,12 @@ def run(
     """Writes what evaluation found, for each split a folder of arrays whose rows are images.
 
     The encoder sees the targets: the gray image for gray targets, the binary one for binary targets. Only binary
-    targets have a likelihood, and pixels whose probability can be held against a frequency.
+    targets have a likelihood, and pixels whose probability can be held against a frequency; without binary images there
+    is none of what is named `binarised` or `calibration`.
 
     Outputs:
-        validation: Folder of arrays: index (count,) int64 and label (count,) uint8; for gray and for binarised
+        validation: Folder of arrays: index (count,) int64 and label (count,) uint8; class_names (classes,) text and
+            image_shape (2,) int64; for gray and for binarised
             targets, `_reconstruction_nats` and `_kl_nats` (count,) float32, their errors over draws and that of the
             ELBO `_LOSS_mc_nats`, and of each latent the variance of the posterior means and the KL,
             `_latent_variance` and `_latent_kl_nats` (latent,) with their errors over images (`_se`); the gray
@@ -51,14 +53,15 @@ def run(
     Raises:
         StageError: If another process does the same work.
     """
-    vae = load_vae(model, threads, weights)
     folders = {"validation": validation, "test": test}
     splits = {"validation": load_arrays(validation_set), "test": load_arrays(test_set)}
+    binary = "binarised" in splits["test"]
+    vae = load_vae(model, threads, weights, splits["test"]["images"].shape[1:])
     with state.held():
         unfinished = state.load() or {}
         done = sum(len(unfinished[name]) for name in unfinished if name.endswith("_nll")) * evaluate.importance_samples
         work = sum(len(arrays["images"]) for arrays in splits.values())
-        work *= len(TARGETS) * evaluate.latent_samples + evaluate.importance_samples
+        work *= (1 + binary) * evaluate.latent_samples + binary * evaluate.importance_samples
         with progress("evaluate", work, " draws", done) as shown:
             evaluator = Evaluator(
                 vae, evaluate.batch_size, shown.advance, jit_compile=model.jit_compile, workers=threads.intra_op
@@ -73,12 +76,16 @@ def run(
 def _evaluate(
     evaluator: Evaluator, arrays: Arrays, evaluate: Evaluate, split: str, unfinished: Arrays, state: State
 ) -> Arrays:
-    found: Arrays = {"index": arrays["index"], "label": arrays["labels"]}
-    gray, binarised = arrays["images"], arrays["binarised"].astype(np.float32)
+    found: Arrays = {"index": arrays["index"], "label": arrays["labels"], "class_names": arrays["class_names"]}
+    gray = arrays["images"]
+    found["image_shape"] = np.array(gray.shape[1:])
     posterior = evaluator.encode(gray)
     found |= _terms(evaluator, gray, posterior, evaluate, "gray")
     found |= {"mean": posterior.mean, "log_var": posterior.log_var}
+    if "binarised" not in arrays:
+        return found
 
+    binarised = arrays["binarised"].astype(np.float32)
     posterior = evaluator.encode(binarised)
     found |= _terms(evaluator, binarised, posterior, evaluate, "binarised")
     calibration = reliability(evaluator.predictions(binarised, posterior, seed=evaluate.seed), binarised)

@@ -6,19 +6,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline.counts import fitting
 from pipeline.errors import StageError
 from pipeline.files import atomic, load_arrays, write_json
-from pipeline.params.explore import Explore
+from pipeline.params.explore import MOST, Explore
 from pipeline.params.model import Model
 from pipeline.params.threads import Threads
 from pipeline.stage import Input, Output
 from pipeline.weights import load_vae
 from vae.evaluation import Evaluator
 from vae.explorer import MEAN_STEP, extent, in_steps, sprite, stratified_choice
-from vae.fashion_mnist import CLASS_NAMES
-from vae.garment_plane import garment_points
 from vae.latent_space import principal_plane, square_grid
 from vae.mean_image import MeanImages
+from vae.near_images import points_near_images
 
 _BATCH = 500
 _COLUMNS = 40
@@ -43,16 +43,27 @@ def run(
         StageError: If there are too few images of a class.
     """
     arrays = load_arrays(validation_set)
+    sizes = np.bincount(arrays["labels"])
+    fewest = int(sizes.min())
+    count = fitting(
+        "explore.images",
+        explore.images,
+        len(sizes) * fewest,
+        len(sizes) * (MOST // len(sizes)),
+        of="images, as many of each class",
+    )
     try:
-        chosen = stratified_choice(arrays["labels"], explore.images, np.random.default_rng(explore.seed))
+        chosen = stratified_choice(arrays["labels"], count, np.random.default_rng(explore.seed))
     except ValueError as error:
         raise StageError(f"explore.{error}") from error
-    vae = load_vae(model, threads, weights)
+    vae = load_vae(model, threads, weights, arrays["images"].shape[1:])
     posterior = Evaluator(vae, _BATCH).encode(arrays["images"])
     plane = principal_plane(posterior.mean, posterior.log_var)
     positions = plane.coordinates(posterior.mean)
     half_side = extent(positions)
-    points = garment_points(plane, square_grid(np.linspace(-half_side, half_side, explore.grid_side)), posterior.mean)
+    points = points_near_images(
+        plane, square_grid(np.linspace(-half_side, half_side, explore.grid_side)), posterior.mean
+    )
     decoded = MeanImages(vae).decode(points)
     images = arrays["images"][chosen]
     latents = {
@@ -61,7 +72,7 @@ def run(
         "origin": plane.origin.round(5).tolist(),
         "axes": plane.axes.round(5).tolist(),
         "grid_side": explore.grid_side,
-        "classes": CLASS_NAMES,
+        "classes": arrays["class_names"].tolist(),
         "columns": _COLUMNS,
         "index": chosen.tolist(),
         "label": arrays["labels"][chosen].tolist(),

@@ -8,9 +8,11 @@ import onnx
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from pipeline.counts import fitting
 from pipeline.errors import StageError
 from pipeline.files import atomic, load_arrays, sha256_file, write_manifest, write_metrics
-from pipeline.params.export import Export
+from pipeline.images import border_gray
+from pipeline.params.export import MOST, Export
 from pipeline.params.model import Model
 from pipeline.params.threads import Threads
 from pipeline.stage import Input, Output
@@ -55,10 +57,13 @@ def run(
             that of the lock.
     """
     versions = _versions(packages)
-    vae = load_vae(model, threads, weights)
-    contents = _contents(vae)
     arrays = load_arrays(validation_set)
-    images, binarised = (arrays[name][: export.images].astype(np.float32) for name in ("images", "binarised"))
+    count = fitting("export.images", export.images, len(arrays["images"]), MOST)
+    images = arrays["images"][:count]
+    binarised = np.round(images) if "binarised" not in arrays else arrays["binarised"][:count].astype(np.float32)
+    vae = load_vae(model, threads, weights, images.shape[1:])
+    grays = np.round(arrays["images"] * 255).astype(np.uint8)
+    contents = _contents(vae, border_gray(grays) / 255)
     noise = np.random.default_rng(export.seed).standard_normal((len(images), model.latent_dim), np.float32)
     parity = _parity(vae, ExportedVAE.load(contents), images, binarised, noise)
     with atomic(networks) as partial:
@@ -74,14 +79,18 @@ def run(
     write_metrics(metrics, {**found, "files": files, "versions": versions})
 
 
-def _contents(vae: VAE) -> dict[str, bytes]:
+def _contents(vae: VAE, border: float) -> dict[str, bytes]:
     """The networks as ONNX, by name.
+
+    Args:
+        vae: The model.
+        border: Mean gray of the outermost pixels of its images, 0 to 1.
 
     Raises:
         StageError: If one has an operator that ONNX has not.
     """
     try:
-        return {name: to_bytes(network) for name, network in to_onnx(vae).items()}
+        return {name: to_bytes(network) for name, network in to_onnx(vae, border).items()}
     except onnx.checker.ValidationError as error:
         reason = str(error).strip().splitlines()[0]
         raise StageError(

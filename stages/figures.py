@@ -22,16 +22,19 @@ from vae import latent_space, paths, plots
 from vae.calibration import Reliability
 from vae.copies import nearest
 from vae.evaluation import Evaluator
-from vae.fashion_mnist import CLASS_NAMES
-from vae.garment_plane import garment_points
 from vae.mean_image import MeanImages
 from vae.model import VAE
+from vae.near_images import points_near_images
 from vae.objective import reparameterise
+from vae.statistics import losses_of, targets_of
 
 _BATCH = 500
 
 #: Samples that are shown beside their nearest training images, and how many of these.
 _SAMPLES, _NEAREST = 10, 4
+
+#: Rows of interpolations and of traversals.
+_PATHS = 10
 
 #: Images along an interpolation with both ends, and along a traversal.
 _BETWEEN, _ALONG = 9, 11
@@ -67,7 +70,10 @@ def run(
     """
     matplotlib.rcdefaults()  # a user's own settings would give other bytes
     found, test = load_arrays(evaluation), load_arrays(test_set)
-    vae = load_vae(model, threads, weights)
+    names = [_as_text(name) for name in test["class_names"].tolist()]
+    targets = targets_of(found)[-1]  # binary images, which have a likelihood, if there are
+    loss, name_of_loss = _loss(found, targets)
+    vae = load_vae(model, threads, weights, test["images"].shape[1:])
     floors = json.loads(training.read_text(encoding="utf-8"))["entropy_floor_nats"]
     losses = np.genfromtxt(history, delimiter=",", names=True, ndmin=1)
     drawn = {
@@ -75,15 +81,18 @@ def run(
             {name: losses[name] for name in losses.dtype.names or ()}, floors, train.targets
         ),
         "loss_per_class": plots.loss_per_class(_test_rows(per_class)),
-        "loss_histogram": plots.loss_histogram(found["binarised_nll_nats"], test["images"], found["label"]),
+        "loss_histogram": plots.loss_histogram(loss, test["images"], found["label"], names, name_of_loss),
         "kl_per_latent": plots.kl_per_latent(
-            found["binarised_latent_kl_nats"],
-            found["binarised_latent_kl_nats_se"],
-            found["binarised_latent_variance"] > latent_space.ACTIVE_VARIANCE,
+            found[f"{targets}_latent_kl_nats"],
+            found[f"{targets}_latent_kl_nats_se"],
+            found[f"{targets}_latent_variance"] > latent_space.ACTIVE_VARIANCE,
+            targets,
         ),
-        "calibration": plots.calibration(*(found[f"calibration_{name}"] for name in Reliability.__annotations__)),
-        **_Pictures(vae, figures).drawn(found, test, load_arrays(training_set)["images"]),
+        **_Pictures(vae, figures, names).drawn(found, test, load_arrays(training_set)["images"], loss),
     }
+    if targets == "binarised":
+        columns = (found[f"calibration_{name}"] for name in Reliability.__annotations__)
+        drawn["calibration"] = plots.calibration(*columns)
     with atomic(folder) as partial:
         partial.mkdir()
         for name, figure in drawn.items():
@@ -93,27 +102,28 @@ def run(
 class _Pictures:
     """Figures of decoded images. All randomness comes from one generator, in the order in which they are drawn."""
 
-    def __init__(self, vae: VAE, figures: Figures) -> None:
+    def __init__(self, vae: VAE, figures: Figures, class_names: list[str]) -> None:
         self._vae = vae
+        self._class_names = class_names
         self._figures = figures
         self._means = MeanImages(vae)
         self._evaluator = Evaluator(vae, _BATCH)
         self._generator = np.random.default_rng(figures.seed)
 
-    def drawn(self, found: Arrays, test: Arrays, training_images: NDArray[np.float32]) -> dict[str, Figure]:
-        """The figures by name; `found` and `test` are of the test images."""
+    def drawn(self, found: Arrays, test: Arrays, training_images: Array, loss: Array) -> dict[str, Figure]:
+        """The figures by name; `found`, `test` and `loss` are of the test images."""
         noise = self._normal(self._figures.prior_samples, self._vae.latent_dim)
         latents = np.asarray(self._vae.from_noise(tf.constant(noise)))
         samples = self._means.decode(latents)
         plane = latent_space.principal_plane(found["mean"], found["log_var"])
         quantiles = latent_space.gaussian_quantiles(self._figures.grid_side)
-        points = garment_points(plane, latent_space.square_grid(quantiles), found["mean"])
+        points = points_near_images(plane, latent_space.square_grid(quantiles), found["mean"])
         return {
             "samples": plots.samples(samples),
             "latent_plane": plots.latent_plane(self._means.decode(points), quantiles, plane),
-            "latent_means": plots.latent_means(found["mean"], found["label"], plane),
+            "latent_means": plots.latent_means(found["mean"], found["label"], self._class_names, plane),
             "nearest": self._nearest(latents[:_SAMPLES], samples[:_SAMPLES], training_images),
-            "reconstructions": self._reconstructions(found, test),
+            "reconstructions": self._reconstructions(found, test, loss),
             "interpolations": self._interpolations(found, test["images"]),
             "traversals": self._traversals(found, test["images"]),
         }
@@ -125,47 +135,67 @@ class _Pictures:
         in_latents, _ = nearest(self._evaluator.encode(training).mean, latents, _NEAREST)
         return plots.nearest(samples, training[in_pixels], training[in_latents])
 
-    def _reconstructions(self, found: Arrays, test: Arrays) -> Figure:
-        """For each class images by rank of their NLL: gray, binary, reconstructed, drawn."""
-        chosen = plots.ranked(found["binarised_nll_nats"], found["label"])
+    def _reconstructions(self, found: Arrays, test: Arrays, loss: Array) -> Figure:
+        """For each class images by rank of their loss: gray, binary if there are, reconstructed, drawn."""
+        shown_classes = self._class_names[: plots.MOST_ROWS]
+        chosen = plots.ranked(loss, found["label"], len(shown_classes))
         flat = chosen.ravel()
-        binary = test["binarised"][flat].astype(np.float32)
+        gray = test["images"][flat]
+        binary = test["binarised"][flat].astype(np.float32) if "binarised" in test else gray
         posterior = self._evaluator.encode(binary)
         noise = self._normal(*posterior.mean.shape)
         latent = reparameterise(tf.constant(posterior.mean), tf.constant(posterior.log_var), noise)
         draws = self._vae.draw(latent, tf.constant(self._generator.random(binary.shape, np.float32)))
-        shown = np.stack([test["images"][flat], binary, self._means.decode(posterior.mean), draws.numpy()], axis=1)
-        return plots.reconstructions(
-            shown.reshape(*chosen.shape, *shown.shape[1:]), found["binarised_nll_nats"][chosen]
-        )
+        pictures = {"gray": gray, "binary as the model saw it": binary} if "binarised" in test else {"gray": gray}
+        pictures |= {"mean of its reconstruction": self._means.decode(posterior.mean), "one draw of it": draws.numpy()}
+        shown = np.stack([*pictures.values()], axis=1).reshape(*chosen.shape, len(pictures), *gray.shape[1:])
+        missing = len(self._class_names) - len(shown_classes)
+        some = f", the first {len(shown_classes)} of {len(self._class_names)} classes" if missing else ""
+        title = f"Test images by class and {'NLL' if 'binarised' in test else 'ELBO'}{some}: {', '.join(pictures)}"
+        return plots.reconstructions(shown, loss[chosen], shown_classes, title)
 
     def _interpolations(self, found: Arrays, images: Array) -> Figure:
         """From an image of every other class to another of it, and from one of the rest to one of the next class."""
-        pairs = []
-        for label in range(len(CLASS_NAMES)):
-            ends = (label + label % 2) % len(CLASS_NAMES)
-            pairs.append([self._generator.choice(np.flatnonzero(found["label"] == chosen)) for chosen in (label, ends)])
+        pairs, classes = [], len(self._class_names)
+        for number in range(_PATHS):
+            ends = (number % classes, (number + number % 2) % classes)
+            start, end = (self._generator.choice(np.flatnonzero(found["label"] == label)) for label in ends)
+            if start == end:
+                others = np.flatnonzero(found["label"] == ends[1])
+                end = self._generator.choice(others[others != start])
+            pairs.append([start, end])
         pairs = pairs[::2] + pairs[1::2]
         start, end = np.array(pairs).T
         between = paths.interpolations(self._vae, found["mean"][start], found["mean"][end], _BETWEEN)
         decoded = self._means.decode(between.reshape(-1, between.shape[2]))
         decoded = decoded.reshape(*between.shape[:2], *images.shape[1:])
-        return plots.interpolations(np.concatenate([images[start][:, None], decoded, images[end][:, None]], axis=1))
+        title = "From test images (left) to others (right)" + ": of the same class, then of another" * (classes > 1)
+        shown = np.concatenate([images[start][:, None], decoded, images[end][:, None]], axis=1)
+        return plots.interpolations(shown, title)
 
     def _traversals(self, found: Arrays, images: Array) -> Figure:
         """The directions of the prior's noise that tell most, each from an image of another class."""
         mean, deviation = found["mean"], np.exp(found["log_var"] / 2)
         drawn = [paths.noise_of(self._vae, mean + deviation * self._normal(*mean.shape)) for _ in range(_DRAWS)]
         directions, nats = paths.telling_directions(np.stack(drawn))
-        labels = np.arange(min(len(directions), len(CLASS_NAMES)))
+        rows = min(len(directions), _PATHS)
+        labels = np.arange(rows) % len(self._class_names)
         start = np.array([self._generator.choice(np.flatnonzero(found["label"] == label)) for label in labels])
-        along = paths.traversals(self._vae, mean[start], directions[labels], _ALONG)
+        along = paths.traversals(self._vae, mean[start], directions[:rows], _ALONG)
         decoded = self._means.decode(along.reshape(-1, along.shape[2])).reshape(*along.shape[:2], *images.shape[1:])
         values = latent_space.gaussian_quantiles(_ALONG)
-        return plots.traversals(images[start], decoded, nats[labels], values)
+        return plots.traversals(images[start], decoded, nats[:rows], values)
 
     def _normal(self, *shape: int) -> Array:
         return self._generator.standard_normal(shape, np.float32)
+
+
+def _loss(found: Arrays, targets: str) -> tuple[Array, str]:
+    """The loss of each test image that figures rank by, (count,) nats, and its name."""
+    losses = losses_of(found, targets)
+    if "nll_nats" in losses:
+        return losses["nll_nats"], "NLL of the binarised test images"
+    return -losses["elbo_nats"], "Negative ELBO of the gray test images"
 
 
 def _test_rows(path: Path) -> dict[str, dict[str, float]]:
@@ -175,4 +205,9 @@ def _test_rows(path: Path) -> dict[str, dict[str, float]]:
             row["class"]: row for row in csv.DictReader(handle) if (row["split"], row["targets"]) == ("test", "gray")
         }
     wanted = ("reconstruction_nats", "kl_nats", "elbo_nats_se")
-    return {name: {key: float(rows[name][key]) for key in wanted} for name in CLASS_NAMES}
+    return {_as_text(name): {key: float(row[key]) for key in wanted} for name, row in rows.items()}
+
+
+def _as_text(name: str) -> str:
+    """A name that matplotlib writes as it is: it reads mathematics between two dollars."""
+    return name.replace("$", r"\$")

@@ -1,11 +1,14 @@
-"""Scores images that are no garments, or not as the data have them, beside garments."""
+"""Scores images that are not as the data have them, beside real ones."""
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.counts import fitting
 from pipeline.files import load_arrays, write_metrics
 from pipeline.params.model import Model
-from pipeline.params.outliers import Outliers
+from pipeline.params.outliers import MOST, Outliers
 from pipeline.params.threads import Threads
 from pipeline.progress import progress
 from pipeline.stage import Input, Output
@@ -25,27 +28,31 @@ def run(
     weights: Input,
     metrics: Output,
 ) -> None:
-    """Writes how well the bound and the importance-weighted score tell outliers from garments.
+    """Writes how well the bound and the importance-weighted score tell outliers from real images.
 
-    The first images are the garments, and the next ones are what outliers are made of, each of its own, so that all
+    The first images are the real ones, and the next ones are what outliers are made of, each of its own, so that all
     are independent. All are scored by binary draws of their gray values.
 
     Outputs:
-        metrics: JSON, split -> kind of outliers -> area under the ROC curve of each score with its error. A higher
-            score, of the negative ELBO or of the NLL, is to mean an outlier.
+        metrics: JSON, split -> `images`, of each kind, and kind of outliers -> area under the ROC curve of each score
+            with its error. A higher score, of the negative ELBO or of the NLL, is to mean an outlier.
+
+    Raises:
+        StageError: If there are too few images for `outliers.images`.
     """
-    vae = load_vae(model, threads, weights)
-    splits = {"validation": validation_set, "test": test_set}
-    found = {}
-    work = len(splits) * (1 + len(KINDS)) * outliers.images * (outliers.latent_samples + outliers.importance_samples)
+    splits = {"validation": load_arrays(validation_set)["images"], "test": load_arrays(test_set)["images"]}
+    third = min(len(images) for images in splits.values()) // 3
+    count = fitting("outliers.images", outliers.images, third, MOST, least=2, of="images in a third of a split")
+    vae = load_vae(model, threads, weights, splits["test"].shape[1:])
+    found: dict[str, Any] = {}
+    work = len(splits) * (1 + len(KINDS)) * count * (outliers.latent_samples + outliers.importance_samples)
     with progress("outliers", work, " draws") as shown:
         evaluator = Evaluator(vae, _BATCH, shown.advance, jit_compile=model.jit_compile, workers=threads.intra_op)
-        for number, (split, path) in enumerate(splits.items()):
-            images = load_arrays(path)["images"]
-            garments, others = images[: outliers.images], images[outliers.images : 3 * outliers.images]
+        for number, (split, images) in enumerate(splits.items()):
+            real, others = images[:count], images[count : 3 * count]
             made = outliers_of(others, np.random.default_rng([outliers.seed, number]))
-            scores = _scores(evaluator, np.concatenate([garments, *made.values()]), outliers, number)
-            found[split] = _aurocs(list(made), scores)
+            scores = _scores(evaluator, np.concatenate([real, *made.values()]), outliers, number)
+            found[split] = {"images": count, **_aurocs(list(made), scores)}
     write_metrics(metrics, found)
 
 
@@ -61,10 +68,10 @@ def _scores(
 
 
 def _aurocs(kinds: list[str], scores: dict[str, NDArray[np.float32]]) -> dict[str, dict[str, float]]:
-    """Of each kind of outliers; the scores are those of garments, then of each kind, as many of each."""
+    """Of each kind of outliers; the scores are those of real images, then of each kind, as many of each."""
     found: dict[str, dict[str, float]] = {kind: {} for kind in kinds}
     for score, values in scores.items():
-        garments, *others = np.split(values, 1 + len(kinds))
+        real, *others = np.split(values, 1 + len(kinds))
         for kind, other in zip(kinds, others, strict=True):
-            found[kind][f"{score}_auroc"], found[kind][f"{score}_auroc_se"] = auroc(garments, other)
+            found[kind][f"{score}_auroc"], found[kind][f"{score}_auroc_se"] = auroc(real, other)
     return found

@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from pipeline.counts import fitting
 from pipeline.errors import StageError
 from pipeline.files import load_arrays, save_arrays
 from pipeline.params.model import Model
-from pipeline.params.refine import Refine
+from pipeline.params.refine import MOST, Refine
 from pipeline.params.threads import Threads
 from pipeline.progress import progress
 from pipeline.stage import Input, Output
@@ -28,21 +29,25 @@ def run(
     """Writes the bound by the encoder's q(z|x) and by the refined one, on the same draws of noise, and the likelihood.
 
     Outputs:
-        validation: Folder of arrays, (images,) float32: elbo_nats and refined_elbo_nats of the first binarised images,
-            their errors over draws elbo_mc_nats and refined_elbo_mc_nats, and that of their difference,
-            amortisation_mc_nats; and refined_nll_nats, importance-weighted by draws of the refined q(z|x), with its
-            error over draws refined_nll_mc_nats.
+        validation: Folder of arrays, none if there are no binary images, (images,) float32: elbo_nats and
+            refined_elbo_nats of the first binarised images, their errors over draws elbo_mc_nats and
+            refined_elbo_mc_nats, and that of their difference, amortisation_mc_nats; and refined_nll_nats,
+            importance-weighted by draws of the refined q(z|x), with its error over draws refined_nll_mc_nats.
         test: The same for the test images.
 
     Raises:
-        StageError: If refining spoils a posterior.
+        StageError: If refining spoils a posterior, or there are fewer images than `refine.images`.
     """
-    vae = load_vae(model, threads, weights)
-    splits = {validation: validation_set, test: test_set}
+    splits = {validation: load_arrays(validation_set), test: load_arrays(test_set)}
+    vae = load_vae(model, threads, weights, splits[test]["images"].shape[1:])
     with progress("refine", len(splits) * refine.steps, " updates") as shown:
-        evaluator = Evaluator(vae, refine.images, jit_compile=model.jit_compile, workers=threads.intra_op)
-        for folder, path in splits.items():
-            images = load_arrays(path)["binarised"][: refine.images].astype(np.float32)
+        evaluator = Evaluator(vae, MOST, jit_compile=model.jit_compile, workers=threads.intra_op)
+        for folder, arrays in splits.items():
+            if "binarised" not in arrays:
+                save_arrays(folder, {})
+                continue
+            count = fitting("refine.images", refine.images, len(arrays["binarised"]), MOST, least=2)
+            images = arrays["binarised"][:count].astype(np.float32)
             first = evaluator.encode(images)
             best = refined(
                 vae,

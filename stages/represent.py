@@ -1,4 +1,4 @@
-"""Classifies posterior means, to measure what the latents tell of the garment, though training saw no labels."""
+"""Classifies posterior means, to measure what the latents tell of the class, though training saw no labels."""
 
 from threadpoolctl import threadpool_limits
 
@@ -30,12 +30,11 @@ def run(
     Outputs:
         metrics: JSON, classifier -> what was chosen, and its accuracies with their errors over images.
     """
-    vae = load_vae(model, threads, weights)
+    splits = [load_arrays(path) for path in (training_set, validation_set, test_set)]
+    vae = load_vae(model, threads, weights, splits[0]["images"].shape[1:])
     evaluator = Evaluator(vae, _BATCH)
-    sets = [
-        Labelled(evaluator.encode(arrays["images"]).mean, arrays["labels"])
-        for arrays in map(load_arrays, (training_set, validation_set, test_set))
-    ]
+    sets = [Labelled(evaluator.encode(arrays["images"]).mean, arrays["labels"]) for arrays in splits]
+    represent.require_fitting("represent", len(splits[0]["labels"]))
     tried = len(represent.inverse_regularisation) + len(represent.neighbours)
     with progress("represent", tried, " classifiers") as shown, threadpool_limits(threads.intra_op):
         found = accuracies(*sets, **represent.model_dump(), advance=shown.advance)

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from pipeline.files import atomic, load_arrays, significant, write_metrics
 from pipeline.stage import Input, Output
-from vae.fashion_mnist import CLASS_NAMES
 from vae.latent_space import ACTIVE_VARIANCE
-from vae.statistics import TARGETS, losses_of, mean_and_error, summarise, summarise_gap
+from vae.statistics import losses_of, mean_and_error, summarise, summarise_gap, targets_of
 
 Values = dict[str, NDArray[Any]]
 Table = list[dict[str, str]]
@@ -54,19 +53,22 @@ def run(
             targets the reconstruction loss and the KL, for the binarised also the NLL, float32 nats.
     """
     splits = {"validation": load_arrays(validation), "test": load_arrays(test)}
+    targets = targets_of(splits["test"])
     refined = {"validation": load_arrays(validation_refined), "test": load_arrays(test_refined)}
     write_metrics(metrics, {name: _summary(values, refined[name]) for name, values in splits.items()})
     _write_csv(per_class, _class_rows(splits))
-    _write_csv(latents, _rows("latent", splits, [f"{t}_{name}" for t in TARGETS for name in _OF_LATENTS]))
+    _write_csv(latents, _rows("latent", splits, [f"{t}_{name}" for t in targets for name in _OF_LATENTS]))
     _write_csv(calibration, _rows("bin", splits, [f"calibration_{name}" for name in _OF_BINS]))
     _write_per_image(splits, per_image)
 
 
 def _summary(values: Values, refined: Values) -> dict[str, Any]:
     summary: dict[str, Any] = dict(summarise(values))
-    for targets in TARGETS:
+    for targets in targets_of(values):
         active = values[f"{targets}_latent_variance"] > ACTIVE_VARIANCE
         summary[targets]["active_units"] = int(active.sum())
+    if "binarised" not in summary:
+        return summary
     gap = np.abs(values["calibration_observed"] - values["calibration_predicted"])
     summary["calibration_error"] = float(np.average(gap, weights=values["calibration_pixels"]))
     summary["gap"] = summarise_gap(refined)
@@ -79,10 +81,11 @@ def _rows(number: str, splits: dict[str, Values], names: list[str]) -> Table:
         f"{split}_{name.removeprefix('calibration_')}": values[name]
         for split, values in splits.items()
         for name in names
+        if name in values
     }
     return [
         {number: str(place), **{name: _number(array[place]) for name, array in columns.items()}}
-        for place in range(len(next(iter(columns.values()))))
+        for place in range(len(next(iter(columns.values()), ())))
     ]
 
 
@@ -92,24 +95,25 @@ def _number(value: np.generic) -> str:
 
 def _class_rows(splits: dict[str, Values]) -> Table:
     return [
-        _class_row(split, targets, label, losses_of(values, targets), values["label"])
+        _class_row(split, targets, label, losses_of(values, targets), values)
         for split, values in splits.items()
-        for targets in TARGETS
-        for label in range(len(CLASS_NAMES))
+        for targets in targets_of(values)
+        for label in range(len(values["class_names"]))
     ]
 
 
 def _write_csv(path: Path, rows: Table) -> None:
-    columns = list(rows[-1])  # where rows differ, the last one has every column
+    columns = list(rows[-1]) if rows else []  # where rows differ, the last one has every column
     with atomic(path) as partial, partial.open("w", encoding="utf-8", newline="") as handle:
         writer = csv.DictWriter(handle, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
 
-def _class_row(split: str, targets: str, label: int, losses: Values, labels: NDArray[np.uint8]) -> dict[str, str]:
-    of_class = labels == label
-    row = {"split": split, "targets": targets, "class": CLASS_NAMES[label], "images": str(of_class.sum())}
+def _class_row(split: str, targets: str, label: int, losses: Values, values: Values) -> dict[str, str]:
+    of_class = values["label"] == label
+    name_of_class = str(values["class_names"][label])
+    row = {"split": split, "targets": targets, "class": name_of_class, "images": str(of_class.sum())}
     for name, nats in losses.items():
         mean, error = mean_and_error(nats[of_class])
         row |= {name: significant(mean), f"{name}_se": significant(error)}
@@ -117,11 +121,13 @@ def _class_row(split: str, targets: str, label: int, losses: Values, labels: NDA
 
 
 def _write_per_image(splits: dict[str, Values], path: Path) -> None:
-    names = [f"{targets}_{term}_nats" for targets in TARGETS for term in ("reconstruction", "kl")]
-    names.append("binarised_nll_nats")
+    test = splits["test"]
+    names = [f"{targets}_{term}_nats" for targets in targets_of(test) for term in ("reconstruction", "kl")]
+    names += ["binarised_nll_nats"] if "binarised_nll_nats" in test else []
     columns = {name: np.concatenate([values[name] for values in splits.values()]) for name in names}
     columns["split"] = np.repeat(np.arange(2, dtype=np.uint8), [len(values["label"]) for values in splits.values()])
-    columns["index"] = np.concatenate([values["index"] for values in splits.values()]).astype(np.uint16)
+    index = np.concatenate([values["index"] for values in splits.values()])
+    columns["index"] = index.astype(np.result_type(np.uint16, np.min_scalar_type(index.max())))
     columns["label"] = np.concatenate([values["label"] for values in splits.values()])
     _write_npz(path, columns)
 

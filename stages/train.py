@@ -52,13 +52,17 @@ def run(
     Raises:
         FloatingPointError: If a term of the loss is not finite, in training or on validation.
         StageError: If another process does the same work, TF_CONFIG names other workers than `train.workers`, or one
-            of them is lost.
+            of them is lost; or if a batch is larger than the training images.
     """
     fix_threads(**threads.model_dump())
     strategy = _join(train.workers)
     images = load_arrays(training_set)["images"]
     validation = load_arrays(validation_set)
     targets = validation["images" if train.targets == "gray" else "binarised"].astype(np.float32)
+    if train.batch_size > len(images):
+        raise StageError(
+            f"train.batch_size = {train.batch_size}: it should be at most {len(images)}, the training images"
+        )
     with state.held():
         trainer = build_trainer(model, train, images, strategy)
         with _lost_workers_named(train.workers):
@@ -100,14 +104,14 @@ def _lost_workers_named(workers: int) -> Iterator[None]:
 def build_trainer(
     model: Model, train: Train, images: NDArray[np.float32], strategy: tf.distribute.Strategy | None = None
 ) -> Trainer:
-    """The trainer of the parameters, with fresh weights; `images` are (count, 28, 28) float32 in [0, 1]."""
+    """The trainer of the parameters, with fresh weights; `images` are (count, rows, columns) float32 in [0, 1]."""
     keras.utils.set_random_seed(train.seed)
     recipe = Recipe(
         binarised=train.targets == "binarised",
         jit_compile=model.jit_compile,
         **train.model_dump(exclude={"targets", "workers"}),
     )
-    return Trainer(build_vae(**model.networks), images, recipe, strategy)
+    return Trainer(build_vae(**model.networks, image_shape=images.shape[1:]), images, recipe, strategy)
 
 
 def _summary(run: Run) -> dict[str, Any]:

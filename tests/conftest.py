@@ -25,6 +25,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
+from pipeline.files import write_json
+from pipeline.params.data import SHA256_FILE
 from workflow.command import forget_other_repositories
 from workflow.history import seeds
 from workflow.history.presets import stale_presets
@@ -330,14 +332,13 @@ def new_project(folder: Path) -> Project:
     np.savez(folder / "slice.npz", **arrays)
     (folder / "pipeline" / "archives.py").write_text(
         '"""The slice in place of the archives."""\n\nimport numpy as np\n\n\n'
-        "def read_fashion_mnist(scratch, say):\n    return dict(np.load('slice.npz'))\n",
+        "def read_archives(name, scratch, say, config=None):\n    return dict(np.load('slice.npz'))\n",
         encoding="utf-8",
     )
-    facts = folder / "vae" / "fashion_mnist.py"
     digests = {name: sha256(array.tobytes()).hexdigest() for name, array in arrays.items()}
-    with facts.open("a", encoding="utf-8") as handle:
-        handle.write(f"\nSHAPES = { ({name: array.shape for name, array in arrays.items()}) }\nSHA256 = {digests}\n")
-        handle.write(f"PUBLISHED_VALIDATION_COUNT = {VALIDATION}\nPUBLISHED_TEST_ONES = {published_ones(arrays)}\n")
+    write_json(folder / SHA256_FILE, {"fashion_mnist": digests})
+    with (folder / "pipeline/datasets/fashion_mnist.py").open("a", encoding="utf-8") as handle:
+        handle.write(f"\nVALIDATION = {VALIDATION}\nTEST_ONES = {published_ones(arrays)}\n")
     project = Project(folder)
     project.set_params(SLICE_PARAMS)
     project.succeed("git", "init", "-q", "-b", "main")

@@ -1,7 +1,9 @@
-"""The sources of Fashion-MNIST, with a tiny data set in upstream's formats and no network but the loopback."""
+"""The sources of Fashion-MNIST and its family, with tiny data sets in upstream's formats for which checksums are
+registered, and no network but the loopback."""
 
 import gzip
 import hashlib
+import importlib
 import io
 import json
 import os
@@ -10,6 +12,7 @@ import sys
 import tempfile
 import threading
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -27,7 +30,8 @@ from tensorflow_datasets.core.download.extractor import ExtractError
 from tensorflow_datasets.image_classification import mnist
 
 from pipeline import archives
-from vae import fashion_mnist
+from pipeline.datasets import emnist, fashion_mnist, kmnist
+from pipeline.params.data import Data
 
 COUNTS = {"train": 23, "test": 7}
 FILES = {
@@ -114,12 +118,14 @@ def host(tmp_path: Path) -> Iterator[Host]:
         server.shutdown()
 
 
+def registered(name: str, content: bytes) -> UrlInfo:
+    """What tfds registers of an archive."""
+    return UrlInfo(tfds.core.utils.Size(len(content)), hashlib.sha256(content).hexdigest(), name)
+
+
 def register(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """Lets tfds take the tiny archives for the real ones, and `url` for the upstream host."""
-    infos = {
-        url + name: UrlInfo(tfds.core.utils.Size(len(content)), hashlib.sha256(content).hexdigest(), name)
-        for name, content in UPSTREAM.items()
-    }
+    infos = {url + name: registered(name, content) for name, content in UPSTREAM.items()}
     monkeypatch.setattr(mnist.FashionMNIST, "URL", url)
     monkeypatch.setattr(mnist.FashionMNIST, "url_infos", infos)
     monkeypatch.setattr(mnist, "_TRAIN_EXAMPLES", COUNTS["train"])
@@ -140,8 +146,6 @@ def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: Host) ->
     monkeypatch.chdir(machine / "work")
     monkeypatch.setattr(tempfile, "tempdir", str(machine / "temporary"))
     monkeypatch.setattr(archives, "DEBIAN_FOLDER", machine / "usr/share/datasets/fashion-mnist")
-    sha256 = {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in ARRAYS.items()}
-    monkeypatch.setattr(fashion_mnist, "SHA256", sha256)
     register(monkeypatch, host.url)
     return machine
 
@@ -158,7 +162,7 @@ def files_in(folder: Path) -> set[Path]:
 def read_expecting(scratch: Path, serving: int) -> list[str]:
     """What was said, after checking the arrays, and that the sources before the serving one failed in order."""
     said: list[str] = []
-    got = archives.read_fashion_mnist(scratch, said.append)
+    got = archives.read_archives("fashion_mnist", scratch, said.append)
     assert [line.partition(": ")[0] for line in said] == SOURCES[: serving + 1]
     assert said[-1] == f"{SOURCES[serving]}: serves"
     assert list(got) == list(ARRAYS)
@@ -174,7 +178,7 @@ def read_failing(scratch: Path) -> list[str]:
     scratch = Path(tempfile.mkdtemp(dir=scratch))
     given = mock.patch.object(archives, "_prepare", side_effect=AssertionError("tfds was given archives"))
     with given, pytest.raises(archives.FetchError) as caught:
-        archives.read_fashion_mnist(scratch, said.append)
+        archives.read_archives("fashion_mnist", scratch, said.append)
     assert str(caught.value).splitlines()[1:6] == [f"  - {line}" for line in said]
     assert [line.partition(": ")[0] for line in said] == SOURCES
     return [line.partition(": ")[2] for line in said]
@@ -286,13 +290,6 @@ def test_flipped_archive_of_debian_is_named(scratch):
     assert read_failing(scratch)[3] == refusal(archives.DEBIAN_FOLDER / name, name, other)
 
 
-def test_bad_array_is_named(scratch, folder, monkeypatch):
-    found = fashion_mnist.SHA256["test_images"]
-    monkeypatch.setitem(fashion_mnist.SHA256, "test_images", "0" * 64)
-    with pytest.raises(archives.FetchError, match=f"array test_images: expected sha256 0{{64}}, found {found}"):
-        archives.read_fashion_mnist(scratch, print)
-
-
 @pytest.mark.parametrize("guise", [ExtractError, RuntimeError, partial(tf.errors.ResourceExhaustedError, None, None)])
 def test_full_disk_while_tfds_works_is_no_reason_to_try_other_sources(scratch, folder, monkeypatch, guise):
     def fill_disk(*_: object, **__: object) -> None:
@@ -300,8 +297,8 @@ def test_full_disk_while_tfds_works_is_no_reason_to_try_other_sources(scratch, f
 
     monkeypatch.setattr(mnist.FashionMNIST, "_split_generators", fill_disk)
     said: list[str] = []
-    with pytest.raises(archives.FetchError, match="tfds cannot prepare the data set: No space left on device"):
-        archives.read_fashion_mnist(scratch, said.append)
+    with pytest.raises(archives.FetchError, match="tfds cannot prepare fashion_mnist: No space left on device"):
+        archives.read_archives("fashion_mnist", scratch, said.append)
     assert said == [f"{SOURCES[0]}: serves"]
 
 
@@ -428,7 +425,7 @@ def test_apt_that_fails_says_why(scratch, apt, monkeypatch, broken, reason):
 
 def test_error_lists_every_source_and_the_ways_out(bare_machine, scratch, host):
     with pytest.raises(archives.FetchError) as caught:
-        archives.read_fashion_mnist(scratch, print)
+        archives.read_archives("fashion_mnist", scratch, print)
     message = str(caught.value)
     assert [line[4:].partition(": ")[0] for line in message.splitlines()[1:6]] == SOURCES
     assert "FASHION_MNIST_ARCHIVES: not set" in message
@@ -445,8 +442,79 @@ def test_error_lists_every_source_and_the_ways_out(bare_machine, scratch, host):
 
 def test_registered_archives_are_the_four_of_upstream(monkeypatch):
     monkeypatch.undo()
-    registered = archives._registered()
-    assert {info.filename for info in registered.values()} == set(FILES.values())
-    assert all(url.endswith(f".amazonaws.com/{info.filename}") for url, info in registered.items())
-    sizes = sorted(int(info.size) for info in registered.values())
+    infos = archives._registered("fashion_mnist")
+    assert {info.filename for info in infos.values()} == set(FILES.values())
+    assert all(url.endswith(f".amazonaws.com/{info.filename}") for url, info in infos.items())
+    sizes = sorted(int(info.size) for info in infos.values())
     assert sizes == [5148, 29515, 4422102, 26421880]
+
+
+# The rest of the family.
+
+
+@pytest.mark.parametrize(
+    ("name", "variant", "classes", "first"),
+    [("mnist", None, 10, 0), ("kmnist", None, 10, 0), ("emnist", "balanced", 47, 0), ("emnist", "letters", 26, 1)],
+)
+def test_the_others_serve_from_the_folders_of_their_names(
+    scratch, tmp_path, monkeypatch, name, variant, classes, first
+):
+    """By the data set's own module; letters of EMNIST lie on their sides, and are counted from 1."""
+    labels = {"train": np.arange(2 * classes)[::-1] % classes, "test": np.arange(classes)}
+    expected = {f"{split}_labels": own.astype(np.uint8) for split, own in labels.items()}
+    for split, own in labels.items():
+        expected[f"{split}_images"] = RANDOM.integers(0, 256, (len(own), 28, 28), dtype=np.uint8)
+    packed = {}
+    for array, file in FILES.items():
+        lies = variant and array.endswith("images")
+        upstream = expected[array].transpose(0, 2, 1) if lies else expected[array] + (array.endswith("labels") * first)
+        file = f"emnist-{variant}-{file.replace('t10k', 'test')}" if variant else file
+        packed[file] = gzipped(as_idx(upstream.astype(np.uint8)), "", 0)
+    builder = tfds.builder_cls(name)
+    if variant:
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for file, content in packed.items():
+                archive.writestr(f"gzip/{file}", content)
+        packed = {"gzip.zip": buffer.getvalue()}
+        monkeypatch.setattr(builder.builder_configs[variant], "train_examples", 2 * classes)
+        monkeypatch.setattr(builder.builder_configs[variant], "test_examples", classes)
+    else:
+        monkeypatch.setattr(mnist, "_TRAIN_EXAMPLES", 2 * classes)
+        monkeypatch.setattr(mnist, "_TEST_EXAMPLES", classes)
+    place = builder.URL.removesuffix("gzip.zip")
+    infos = {place + file: registered(file, content) for file, content in packed.items()}
+    monkeypatch.setattr(builder, "url_infos", infos)
+    monkeypatch.setenv(f"{name.upper()}_ARCHIVES", str(write_all(tmp_path / "others", packed)))
+    section = {"name": name, "source": "datasets.json", **({"variant": variant} if variant else {})}
+    data = Data.chosen(section).model_validate(section)
+    said: list[str] = []
+    given = importlib.import_module(f"pipeline.datasets.{name}").read(data, scratch, said.append)
+    assert said == [f"folder named by {name.upper()}_ARCHIVES: serves"]
+    assert len(given.classes) == classes
+    assert data.full_name == (f"{name}/{variant}" if variant else name)
+    for array, values in expected.items():
+        assert given.arrays[array].dtype == np.uint8
+        np.testing.assert_array_equal(given.arrays[array], values, err_msg=array)
+
+
+def test_what_debian_does_not_pack_is_not_looked_for_there(scratch, monkeypatch):
+    monkeypatch.setattr(archives, "_download", mock.Mock(side_effect=archives.FetchError("none")))
+    with pytest.raises(archives.FetchError) as caught:
+        archives.read_archives("kmnist", scratch, print)
+    message = str(caught.value)
+    assert message.startswith("no source of kmnist serves")
+    assert "KMNIST_ARCHIVES: not set" in message
+    assert "codh.rois.ac.jp" in message
+    assert "Debian" not in message
+
+
+def test_classes_are_those_of_tfds_and_of_the_paper():
+    for module in (fashion_mnist, kmnist):
+        name = module.__name__.rpartition(".")[2]
+        names = tfds.builder(name, data_dir="nowhere").info.features["label"].names
+        assert list(names) == list(module.CLASS_NAMES)
+    counts = {config.name: config.class_number for config in tfds.builder_cls("emnist").BUILDER_CONFIGS}
+    assert {variant: len(classes) for variant, classes in emnist.CLASSES.items()} == {**counts, "letters": 26}
+    merged = {*emnist.CLASSES["byclass"]} - {*emnist.CLASSES["bymerge"]}
+    assert merged == {*"cijklmopsuvwxyz"}  # section II.B of the paper

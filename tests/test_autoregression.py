@@ -15,13 +15,13 @@ PIXELS = 784
 
 
 def plain_vae() -> VAE:
-    return build_vae("gated_dense", 3, [5])
+    return build_vae("gated_dense", 3, [5], (28, 28))
 
 
 def autoregressive_vae(units: int = 2 * LEAST_UNITS, *, scale: float = 0.7) -> VAE:
     """A VAE with weights drawn with deviation `scale`, so that pixels depend on each other strongly."""
     keras.utils.set_random_seed(0)
-    vae = build_vae("gated_dense", 3, [5], autoregressive_units=units)
+    vae = build_vae("gated_dense", 3, [5], (28, 28), autoregressive_units=units)
     generator = np.random.default_rng(1)
     for weight in vae.decoder.weights:
         weight.assign(generator.normal(0, scale, weight.shape))
@@ -34,6 +34,12 @@ def latents_of(count: int) -> Array:
 
 def binary_images(count: int) -> Array:
     return np.random.default_rng(3).integers(0, 2, (count, 28, 28)).astype(np.float32)
+
+
+@pytest.mark.parametrize("shape", [(8, 10), (30, 28)])
+def test_sides_that_patches_do_not_divide_are_refused(shape: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=f"autoregressive_units = 30 with images of {shape[0]} x {shape[1]} pixels"):
+        build_vae("gated_dense", 3, [5], shape, autoregressive_units=30)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +86,7 @@ def test_before_training_it_is_the_decoder_that_was_given() -> None:
 @pytest.mark.parametrize("units", [1, LEAST_UNITS - 1])
 def test_too_few_units_are_refused(units: int) -> None:
     with pytest.raises(ValueError, match=rf"autoregressive_units = {units}: it should be 0, for none, or 15 or more"):
-        build_vae("gated_dense", 3, [5], autoregressive_units=units)
+        build_vae("gated_dense", 3, [5], (28, 28), autoregressive_units=units)
 
 
 def test_the_layer_has_the_weights_counted_by_hand() -> None:
@@ -139,7 +145,7 @@ def test_a_binary_target_is_scored_as_it_is() -> None:
 def test_the_likelihood_meets_numerical_integration_over_one_latent(jit_compile: bool) -> None:
     """With the prior for q(z|x), and the latent's influence small, the weights have little spread."""
     keras.utils.set_random_seed(0)
-    vae = build_vae("gated_dense", 1, [5], autoregressive_units=2 * LEAST_UNITS)
+    vae = build_vae("gated_dense", 1, [5], (28, 28), autoregressive_units=2 * LEAST_UNITS)
     generator = np.random.default_rng(1)
     for weight in vae.decoder.weights:
         weight.assign(generator.normal(0, 0.1, weight.shape))

@@ -64,7 +64,7 @@ def test_a_branch_without_products_may_be() -> None:
 
 
 def test_a_decoder_has_the_products_of_its_layers_and_of_those_of_each_patch() -> None:
-    plain, more = (build_vae("gated_dense", 4, [5, 6], autoregressive_units=units) for units in (0, 20))
+    plain, more = (build_vae("gated_dense", 4, [5, 6], (28, 28), autoregressive_units=units) for units in (0, 20))
     kernels = [weight.shape for weight in plain.decoder.trainable_weights if len(weight.shape) == 2]
     expected = sum(2 * 10 * a * b for a, b in kernels)
     assert operations(plain.decoder, spec(10, 4)) == expected

@@ -7,8 +7,8 @@ import pytest
 from conftest import ROOT
 from numpy.typing import NDArray
 
+from pipeline.datasets.fashion_mnist import TEST_ONES, VALIDATION
 from vae.binarisation import published_draw, seeded_draw
-from vae.fashion_mnist import PUBLISHED_TEST_ONES, PUBLISHED_VALIDATION_COUNT
 
 Gray = NDArray[np.float64]
 Draw = Callable[[Gray], NDArray[np.uint8]]
@@ -35,8 +35,8 @@ RAW = ROOT / "data" / "raw"
 @pytest.mark.skipif(not RAW.is_dir(), reason="Fashion-MNIST is not here; `make` fetches it")
 def test_the_published_draw_of_the_real_test_images_has_its_ones() -> None:
     training, images = (np.load(RAW / f"{split}_images.npy") for split in ("train", "test"))
-    drawn = published_draw(training[-PUBLISHED_VALIDATION_COUNT:] / 255, images / 255)[1]
-    assert int(drawn.sum(dtype=np.int64)) == PUBLISHED_TEST_ONES == 2_248_637
+    drawn = published_draw(training[-VALIDATION:] / 255, images / 255)[1]
+    assert int(drawn.sum(dtype=np.int64)) == TEST_ONES == 2_248_637
 
 
 @pytest.mark.usefixtures("global_generator")

@@ -16,6 +16,7 @@ from pipeline.code import code_of, digest_of_code
 from pipeline.errors import StageError
 from pipeline.params.model import named_modules
 from pipeline.params.whole import load_params
+from pipeline.stage import run_stage
 from stages.check import run
 
 
@@ -38,7 +39,7 @@ def test_what_is_valid_has_the_digests_of_all_other_stages(tmp_path: Path, chang
     named = named_modules(PARAMS["model"])
     assert set(listed) == {path.stem for path in (ROOT / "stages").glob("[!_]*.py")} - {"check"}
     assert listed["train"] == digest_of_code(code_of("train", named))
-    assert listed["fetch"] == digest_of_code(code_of("fetch", []))
+    assert listed["fetch"] == digest_of_code(code_of("fetch", ["pipeline.datasets.fashion_mnist"]))
 
 
 #: Runs the stage where TensorFlow cannot be imported.
@@ -94,6 +95,34 @@ def test_what_does_not_fit_together_is_refused_by_name(tmp_path: Path, changes: 
     assert not (tmp_path / "code.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("data", "name", "refused"),
+    [
+        ({"name": "emnist", "source": "datasets.json", "variant": "letters"}, "emnist/letters", True),
+        ({"name": "emnist", "source": "datasets.json", "variant": "digits"}, "emnist/letters", False),
+        (
+            {"name": "folder", "source": "mine", "side": 28, "fit": "pad", "background": 0, "invert": False},
+            "folder",
+            False,
+        ),
+    ],
+    ids=["known", "another variant", "images may have come since"],
+)
+def test_a_batch_is_held_against_images_that_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: dict[str, Any], name: str, refused: bool
+) -> None:
+    facts = {"name": name, "all": {"count": 100}, "published": {"validation": None}}
+    (tmp_path / "data.json").write_text(json.dumps(facts), encoding="utf-8")
+    monkeypatch.setattr(stages.check, "FACTS", tmp_path / "data.json")
+    monkeypatch.setitem(PARAMS, "data", data)
+    changes: dict[str, Any] = {"preprocess": {"split": "stratified"}, "train": {"batch_size": 73}}
+    if not refused:
+        check(tmp_path, **changes)
+        return
+    with pytest.raises(StageError, match=r"train\.batch_size = 73: it should be at most 72"):
+        check(tmp_path, **changes)
+
+
 def test_workers_that_are_others_are_refused_before_dvc_removes_anything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,3 +130,12 @@ def test_workers_that_are_others_are_refused_before_dvc_removes_anything(
     with pytest.raises(StageError, match=r"train\.workers = 1, but TF_CONFIG names 2 \(a:1, b:2\)"):
         check(tmp_path)
     assert not (tmp_path / "code.json").exists()
+
+
+def test_no_way_back_is_told_as_nothing_was_removed(capsys: pytest.CaptureFixture[str]) -> None:
+    def load() -> Any:
+        raise StageError("params.yaml is refused")
+
+    with pytest.raises(SystemExit):
+        run_stage("check", load, [])
+    assert capsys.readouterr().err == "\ncheck: params.yaml is refused\n"

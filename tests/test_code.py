@@ -12,8 +12,9 @@ from conftest import ROOT, write
 from pipeline.code import code_digests, code_of, sources_of
 from pipeline.errors import StageError
 
+NAMES = ["sample", "modelled", "fed", "told", "whole"]
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("[!_]*.py"))
-MODEL = {"architecture": "one", "prior": "two"}
+PARAMS = {"data": {"name": "three"}, "model": {"architecture": "one", "prior": "two"}}
 
 #: A project whose stage uses two packages, one of them through a chain; vae/unused.py is used by nobody.
 FILES = {
@@ -21,8 +22,12 @@ FILES = {
     "stages/__main__.py": "",
     "stages/sample.py": "'''Says.'''\nimport pipeline.files\nfrom vae import model\n\ndef run(train):\n    return 1\n",
     "stages/modelled.py": "def run(model):\n    return 1\n",
+    "stages/fed.py": "def run(data):\n    return 1\n",
+    "stages/told.py": "def run(data: Input):\n    return 1\n",
+    "stages/whole.py": "def run(params):\n    return 1\n",
     "pipeline/__init__.py": "",
     "pipeline/files.py": "import os, numpy\n",
+    "pipeline/datasets/three.py": "def read():\n    return 3\n",
     "vae/__init__.py": "",
     "vae/model.py": "def build():\n    from vae.deep.layers import Dense\n    return Dense\n",
     "vae/deep/__init__.py": "",
@@ -33,7 +38,9 @@ FILES = {
     "numeric.txt": "# a comment\npython 3.11\nnumpy 2.4.4\n",
 }
 SOURCES = [
-    name for name in sorted(FILES) if name.startswith(("stages/_", "stages/s", "pipeline", "vae/_", "vae/m", "vae/d"))
+    name
+    for name in sorted(FILES)
+    if name.startswith(("stages/_", "stages/s", "pipeline/_", "pipeline/f", "vae/_", "vae/m", "vae/d"))
 ]
 
 
@@ -41,7 +48,7 @@ pytestmark = pytest.mark.usefixtures("written")
 
 
 def digests() -> dict[str, str]:
-    return code_digests(["sample", "modelled"], MODEL)
+    return code_digests(NAMES, PARAMS)
 
 
 # ---- the modules
@@ -131,13 +138,24 @@ def test_the_digest_changes_with_what_results_follow_from_and_nothing_else(edit:
     assert (digests()["sample"] != before) == (edit in OTHER)
 
 
-@pytest.mark.parametrize("path", ["vae/architectures/one.py", "vae/priors/two.py"])
-def test_a_stage_that_takes_the_model_has_the_modules_it_names_in_its_digest(path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "takers"),
+    [
+        ("vae/architectures/one.py", {"modelled", "whole"}),
+        ("vae/priors/two.py", {"modelled", "whole"}),
+        ("pipeline/datasets/three.py", {"fed", "whole"}),
+    ],
+)
+def test_a_stage_that_takes_a_section_has_the_modules_it_names_in_its_digest(path: str, takers: set[str]) -> None:
     before = digests()
     write(path, "changed = True\n")
     after = digests()
-    assert after["modelled"] != before["modelled"]
-    assert after["sample"] == before["sample"]
+    assert {name for name in NAMES if after[name] != before[name]} == takers
+
+
+def test_a_section_that_an_older_commit_lacks_names_nothing() -> None:
+    older = code_digests(NAMES, {"model": PARAMS["model"]})
+    assert {name for name, digest in digests().items() if digest != older[name]} == {"fed", "whole"}
 
 
 @pytest.mark.parametrize("code", ["print(build.__doc__)", "print(__doc__)"])
@@ -158,10 +176,7 @@ def test_digests_are_of_the_files_that_are_read() -> None:
     before = digests()
     for name in FILES:
         Path(name).unlink()
-    assert (
-        code_digests(["sample", "modelled"], MODEL, lambda name: FILES[name].encode() if name in FILES else None)
-        == before
-    )
+    assert code_digests(NAMES, PARAMS, lambda name: FILES[name].encode() if name in FILES else None) == before
 
 
 #: Prints the digest of one module's syntax, of files that are given.
@@ -169,7 +184,8 @@ OF_FILES = """
 import sys
 from unittest.mock import MagicMock
 sys.path.insert(0, sys.argv[1])
-sys.modules["pipeline.params.model"] = MagicMock()  # the other Python has no pydantic
+for name in ("data", "model"):
+    sys.modules[f"pipeline.params.{name}"] = MagicMock()  # the other Python has no pydantic
 from pipeline import code
 print({path: code._syntax(path, open(path, "rb").read()) for path in sys.argv[2:]})
 """

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import HOSTILE, Project
+from conftest import HOSTILE, ROOT, Project
 from scipy.stats import binom
 
 from pipeline.errors import StageError
@@ -23,7 +23,9 @@ from workflow.compare.__main__ import FAILED, main
 from workflow.compare.comparison import compare
 from workflow.compare.paired import LEVEL, POWER
 from workflow.compare.verdicts import PRIMARY, UNSEEN, verdicts
+from workflow.history.data_sets import PUBLISHED, facts_of
 from workflow.history.revisions import Revision, resolve
+from workflow.report.page import render
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +202,44 @@ def test_other_images_and_missing_results_are_refused(repository: Project) -> No
     code, _, error = run("main", "workspace")
     assert code == 2
     assert "workspace has no file metrics/per_image.npz" in error
+
+
+def state(repository: Project, facts: Mapping[str, Any]) -> None:
+    """Changes what the workspace says of its data."""
+    (repository.folder / "metrics" / "data.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+def test_other_data_and_other_targets_are_refused_each_with_its_reason(repository: Project) -> None:
+    facts = facts_of(resolve("main"))
+    other = {"sha256": {**facts["sha256"], "train_labels": "0"}}
+    for changed, words in (
+        (
+            {"name": "digits"},
+            f"has the data set {facts['name']}, workspace digits: the loss of other images is",
+        ),
+        (other, f"have the data set {facts['name']} with other train_labels, by the sha256 in metrics/data.json"),
+    ):
+        state(repository, facts | changed)
+        code, said, error = run("main", "workspace")
+        assert (code, said, words in error) == (2, "", True)
+        with pytest.raises(StageError, match=re.escape(words)):
+            render(resolve("workspace"), resolve("main"))
+        assert words in repository.succeed("python", "-m", "workflow.summary")  # of HEAD, which is main
+    state(repository, facts)
+    assert run("main", "workspace")[0] == 0
+    repository.set_params({"preprocess": {"binarisation": "thresholded"}})
+    code, _, error = run("main", "workspace")
+    assert (code, "preprocess.binarisation is drawn in main" in error) == (2, True)
+
+
+def test_commits_that_do_not_name_their_data_set_have_that_of_their_images(repository: Project) -> None:
+    known = json.loads((ROOT / PUBLISHED).read_text(encoding="utf-8"))
+    state(repository, {"sha256": known["fashion_mnist"]})
+    assert facts_of(resolve("workspace")) == {
+        "name": "fashion_mnist",
+        "image_shape": [28, 28],
+        "sha256": known["fashion_mnist"],
+    }
 
 
 @pytest.mark.parametrize(("pairs", "draws"), [(200, 100), pytest.param(1000, 200, marks=pytest.mark.whole)])

@@ -30,7 +30,7 @@ def follow(project: Project, chapter: str, files: int, tests: str) -> None:
     project.succeed("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *shlex.split(tests))
 
 
-@pytest.mark.parametrize("chapter", ["A parameter", "A metric", "A figure", "A stage", "A prior"])
+@pytest.mark.parametrize("chapter", ["A parameter", "A metric", "A figure", "A stage", "A data set", "A prior"])
 def test_a_patch_fits_the_present_code(chapter: str) -> None:
     Project(ROOT).succeed("git", "apply", "-p0", "--check", input=block(chapter, "diff"))
 
@@ -76,6 +76,17 @@ def test_add_an_architecture(project: Project) -> None:
     assert "dense" in said
     sizes = pairwise([784, 64, 32, 2 * 2]), pairwise([2, 32, 64, 784])  # of the layers of encoder and decoder
     assert project.json("metrics/train.json")["parameters"] == sum((a + 1) * b for net in sizes for a, b in net)
+
+
+@pytest.mark.whole
+def test_add_a_data_set(project: Project) -> None:
+    follow(project, "A data set", 2, "tests/test_stripes.py")
+    project.set_params({"data": {"name": "stripes", "images": 600}, "preprocess": {"split": "stratified"}})
+    assert "first fetch of stripes" in project.repro("summarise")
+    assert project.json("datasets.json").keys() >= {"fashion_mnist", "stripes/600"}
+    assert project.json("metrics/data.json")["classes"] == ["horizontal", "vertical"]
+    project.set_params({"model": {"architecture": "textbook", "latent_dim": 3}})
+    assert "Running stage 'fetch'" not in project.repro("train")
 
 
 @pytest.mark.whole

@@ -45,8 +45,8 @@ def rows(card: str, heading: str) -> dict[str, list[str]]:
     return {first: rest for first, *rest in cells}
 
 
-def written(finished: Project, card: Path, model: Model) -> str:
-    """The card of a model by another section `model`, with the metrics and files of the finished project."""
+def written(finished: Project, card: Path, model: Model, **others: Path) -> str:
+    """The card of a model by another section `model`, with other files or those of the finished project."""
     params = load_params(finished.folder / "params.yaml")
     names = {"data": "data", "training": "train"} | {
         name: name for name in ("processor", "evaluation", "outliers", "samples", "export")
@@ -59,7 +59,7 @@ def written(finished: Project, card: Path, model: Model) -> str:
         weights=finished.folder / "data" / "model",
         per_class=finished.folder / "metrics" / "per_class.csv",
         card=card,
-        **{name: finished.folder / "metrics" / f"{file}.json" for name, file in names.items()},
+        **{name: finished.folder / "metrics" / f"{file}.json" for name, file in names.items()} | others,
     )
     return card.read_text(encoding="utf-8")
 
@@ -109,6 +109,35 @@ def test_counts_of_images_are_those_of_the_splits(card: str) -> None:
     text = " ".join(card.split())
     assert f"{TRAINING - VALIDATION} of its {TRAINING} training images. The other {VALIDATION} validated" in text
     assert f"The {TEST} test images, which chose nothing" in text
+
+
+def test_the_card_is_of_the_data_set_that_was_fetched(finished: Project, tmp_path: Path) -> None:
+    facts, evaluation = metrics(finished, "data"), metrics(finished, "evaluation")
+    folder = {
+        "name": "folder",
+        "title": "Images of a folder",
+        "citation": "",
+        "licence": "unknown",
+        "classes": ["boots"],
+        "image_shape": [12, 20],
+        "published": {"validation": None, "test_ones": None},
+        "sha256": {"images": "ab", "labels": "cd"},
+        "all": {**facts["train"], "count": 2 * VALIDATION + TEST, "per_class": [2 * VALIDATION + TEST]},
+    }
+    gray = {split: {name: of[name] for name in of if name != "binarised"} for split, of in evaluation.items()}
+    files = {"data": tmp_path / "data.json", "evaluation": tmp_path / "evaluation.json"}
+    files["data"].write_text(json.dumps(folder), encoding="utf-8")
+    model = load_section(Model, "model", finished.folder / "params.yaml")
+    text = " ".join(written(finished, tmp_path / "folder.md", model, data=files["data"]).split())
+    assert f"{VALIDATION} of its {2 * VALIDATION + TEST} images. Of the others {VALIDATION} validated" in text
+    assert "of 12 x 20 images with binary pixels" in text
+    assert f"All {2 * VALIDATION + TEST} images are of one class, `boots`." in text
+    assert not re.search("garment|shop|Fashion|published draw", text)
+    files["evaluation"].write_text(json.dumps(gray), encoding="utf-8")
+    text = written(finished, tmp_path / "gray.md", model, **files)
+    assert "12 x 20 images with gray pixels" in text
+    assert "NLL |" not in text.partition("## Quantitative")[2]
+    assert "±" in rows(text, "Quantitative analyses")["Bag"][1]
 
 
 def test_the_card_is_of_the_model_that_the_parameters_name(card: str, finished: Project, tmp_path: Path) -> None:

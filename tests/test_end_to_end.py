@@ -174,14 +174,14 @@ def test_code_runs_the_stages_again_that_load_it(project: Project) -> None:
     stages = {*locked_stages(project)}
     assert ran(project.repro()) == stages
     loaded = {name: {*project.json(f"state/loaded-{name}.json"), "stages/__main__.py"} for name in stages}
-    model = YAML(typ="safe").load(project.folder / "params.yaml")["model"]
+    params = YAML(typ="safe").load(project.folder / "params.yaml")
     read = partial(read_file, folder=project.folder)
-    loaded["describe"] |= {*sources_of(named_modules(model), read)}  # it takes `model`, and builds no network
+    loaded["describe"] |= {*sources_of(named_modules(params["model"]), read)}  # it takes `model`, and builds no network
     others = sorted(stages - {"check"})
-    before = code_digests(others, model, read)
+    before = code_digests(others, params, read)
     for path in modules(project):
         project.append(path, "x = 1")
-        after = code_digests(others, model, read)
+        after = code_digests(others, params, read)
         project.succeed("git", "restore", path)
         for name in others:
             assert (before[name] != after[name]) == (path in loaded[name]), (name, path)
@@ -395,7 +395,6 @@ def test_the_stratified_split_keeps_the_published_test_draw(training: Project) -
 
 @pytest.mark.whole
 def test_another_numpy_does_not_pass_as_the_published_draw(training: Project) -> None:
-    facts = training.folder / "vae/fashion_mnist.py"
-    facts.write_text(facts.read_text() + "PUBLISHED_TEST_ONES += 1\n")
+    training.append("pipeline/datasets/fashion_mnist.py", "TEST_ONES += 1")
     said = training.fail("dvc", "repro", "preprocess", status=FAILED)
     assert "this numpy does not draw the published images" in said

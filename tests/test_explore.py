@@ -15,9 +15,9 @@ from PIL import Image
 from pipeline.files import load_arrays, save_arrays
 from pipeline.weights import save_weights
 from vae.explorer import MEAN_STEP, extent, in_steps, sprite, stratified_choice
-from vae.garment_plane import garment_points
 from vae.latent_space import Plane
 from vae.model import VAE, build_vae
+from vae.near_images import points_near_images
 
 #: Runs the stage on a model whose latents are more than a plane.
 RUN = """
@@ -51,9 +51,10 @@ def explored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, VAE]:
     folder = tmp_path_factory.mktemp("explore")
     arrays = slice_arrays()
     images = (arrays["train_images"] / np.float32(255)).astype(np.float32)
-    save_arrays(folder / "data", {"images": images, "labels": arrays["train_labels"]})
+    names = np.array([f"class {label}" for label in range(10)])
+    save_arrays(folder / "data", {"images": images, "labels": arrays["train_labels"], "class_names": names})
     keras.utils.set_random_seed(0)
-    vae = build_vae(MODEL["architecture"], MODEL["latent_dim"], MODEL["widths"])
+    vae = build_vae(MODEL["architecture"], MODEL["latent_dim"], MODEL["widths"], (28, 28))
     for variable in vae.encoder.get_layer("mean").trainable_variables:
         variable.assign(variable * 30)
     for variable in vae.decoder.trainable_variables:
@@ -100,7 +101,7 @@ def test_the_grid_holds_what_the_decoder_makes_of_its_points(explored: tuple[Pat
     for row in range(side):
         for column in range(side):
             x, y = ((2 * number / (side - 1) - 1) * extent for number in (column, side - 1 - row))
-            latent = garment_points(plane, np.array([[x, y]]), means)
+            latent = points_near_images(plane, np.array([[x, y]]), means)
             assert np.abs(steps[side * row + column] * found["mean_step"] - latent).max() <= 0.6 * found["mean_step"]
             decoded = 1 / (1 + np.exp(-np.asarray(vae.decoder(latent))[0]))
             shown = picture[28 * row : 28 * row + 28, 28 * column : 28 * column + 28]

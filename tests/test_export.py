@@ -35,14 +35,14 @@ from hashlib import sha256
 from tests.test_export import drawn
 from vae.onnx_format import to_bytes, to_onnx
 if sys.argv[2] == "late":
-    to_onnx(drawn("flow"))
-print("DIGESTS" + json.dumps({k: sha256(to_bytes(v)).hexdigest() for k, v in to_onnx(drawn(sys.argv[1])).items()}))
+    to_onnx(drawn("flow"), 0)
+print("DIGESTS" + json.dumps({k: sha256(to_bytes(v)).hexdigest() for k, v in to_onnx(drawn(sys.argv[1]), 0).items()}))
 """
 
 
 def drawn(name: str) -> VAE:
     """A small model, no weight of which is zero."""
-    vae = build_vae(**NETWORKS[name])
+    vae = build_vae(**NETWORKS[name], image_shape=(28, 28))
     generator = np.random.default_rng(0)
     for variable in vae.variables:
         variable.assign(generator.normal(0, 0.3, variable.shape))
@@ -50,7 +50,7 @@ def drawn(name: str) -> VAE:
 
 
 def exported(vae: VAE) -> ExportedVAE:
-    return ExportedVAE.load({name: to_bytes(model) for name, model in to_onnx(vae).items()})
+    return ExportedVAE.load({name: to_bytes(model) for name, model in to_onnx(vae, 0.25).items()})
 
 
 def images(count: int) -> np.ndarray:
@@ -87,18 +87,20 @@ def test_networks_compute_what_keras_computes(name: str, count: int) -> None:
 
 
 def test_what_is_exported_follows_from_the_model() -> None:
-    assert list(to_onnx(drawn("textbook"))) == ["encoder", "decoder", "mean_image"]
-    assert list(to_onnx(drawn("flow"))) == ["encoder", "decoder", "mean_image", "prior"]
+    assert list(to_onnx(drawn("textbook"), 0)) == ["encoder", "decoder", "mean_image"]
+    assert list(to_onnx(drawn("flow"), 0)) == ["encoder", "decoder", "mean_image", "prior"]
     assert not exported(drawn("flow")).autoregressive
     assert exported(drawn("autoregressive")).autoregressive
     assert exported(drawn("autoregressive")).latent_dim == 3
+    assert exported(drawn("flow")).image_shape == (28, 28)
+    assert exported(drawn("flow")).border_gray == 0.25
 
 
 @pytest.mark.parametrize(
     "name", ["whole", *(pytest.param(name, marks=pytest.mark.whole) for name in NETWORKS if name != "whole")]
 )
 def test_nothing_in_a_network_is_random_and_any_batch_fits(name: str) -> None:
-    for model in to_onnx(drawn(name)).values():
+    for model in to_onnx(drawn(name), 0).values():
         assert not [node.op_type for node in model.graph.node if "Random" in node.op_type or "Bern" in node.op_type]
         onnx.checker.check_model(model, full_check=True)
         for value in [*model.graph.input, *model.graph.output]:
@@ -106,7 +108,7 @@ def test_nothing_in_a_network_is_random_and_any_batch_fits(name: str) -> None:
 
 
 def test_a_network_says_what_goes_in_and_out() -> None:
-    models = to_onnx(drawn("autoregressive")) | {"prior": to_onnx(drawn("flow"))["prior"]}
+    models = to_onnx(drawn("autoregressive"), 0) | {"prior": to_onnx(drawn("flow"), 0)["prior"]}
     names = {key: ([v.name for v in model.graph.input], [v.name for v in model.graph.output])
              for key, model in models.items()}  # fmt: skip
     assert names == {
@@ -150,7 +152,7 @@ def test_an_operator_that_onnx_has_not_is_refused() -> None:
     generate = keras.Model(latent, keras.ops.transpose(solved))
     vae = drawn("autoregressive")
     with pytest.raises(StageError, match=r"cannot be exported .*MatrixTriangularSolve.*; expected layers"):
-        export._contents(VAE(vae.encoder, vae.decoder, Flow(generate, generate)))
+        export._contents(VAE(vae.encoder, vae.decoder, Flow(generate, generate)), 0)
 
 
 def test_metrics_and_files_of_the_stage_agree(finished: Project) -> None:

@@ -146,13 +146,15 @@ def test_every_file_is_on_the_disk_before_it_gets_its_name(
     fsync, synced = os.fsync, set[int]()
 
     def watched(handle: int) -> None:
-        assert not path.exists()
+        found = os.fstat(handle).st_ino
+        assert path.exists() == (found == tmp_path.stat().st_ino)  # of the name, the folder it stands in
         fsync(handle)
-        synced.add(os.fstat(handle).st_ino)
+        synced.add(found)
 
     monkeypatch.setattr(os, "fsync", watched)
     with atomic(path) as partial:
         write(partial, "new")
+    assert tmp_path.stat().st_ino in synced
     assert set() < {(path / name).stat().st_ino for name in content(path)} <= synced
 
 

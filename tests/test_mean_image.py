@@ -17,10 +17,10 @@ Array = NDArray[np.float32]
 NUMBER = np.tile(ORDER, (7, 7))
 
 
-def vae_of(units: int) -> VAE:
+def vae_of(units: int, shape: tuple[int, int] = (28, 28)) -> VAE:
     """A VAE with strong random weights."""
     keras.utils.set_random_seed(0)
-    vae = build_vae("gated_dense", 3, [5], autoregressive_units=units)
+    vae = build_vae("gated_dense", 3, [5], shape, autoregressive_units=units)
     generator = np.random.default_rng(1)
     for weight in vae.decoder.weights:
         weight.assign(generator.normal(0, 0.5, weight.shape))
@@ -35,9 +35,9 @@ def chances_of(vae: VAE, latents: Array, images: Array) -> Array:
     return 1 / (1 + np.exp(-vae.logits(latents, images).numpy()))
 
 
-@pytest.mark.parametrize("units", [LEAST_UNITS, 37])
-def test_it_is_the_average_over_the_images_that_the_model_draws(units: int) -> None:
-    vae, latents = vae_of(units), latents_of(3)
+@pytest.mark.parametrize(("units", "shape"), [(LEAST_UNITS, (28, 28)), (37, (28, 28)), (LEAST_UNITS, (8, 12))])
+def test_it_is_the_average_over_the_images_that_the_model_draws(units: int, shape: tuple[int, int]) -> None:
+    vae, latents = vae_of(units, shape), latents_of(3)
     mean = MeanImages(vae, draws=4, seed=4)
     draws = [vae.draw(tf.constant(latents), np.tile(uniform, (3, 1, 1))).numpy() for uniform in mean.uniform]
     assert np.std(draws, axis=0).max() > 0.3

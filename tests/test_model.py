@@ -15,17 +15,17 @@ from vae.model import VAE, build_vae
 @pytest.fixture(scope="module")
 def vae() -> VAE:
     keras.utils.set_random_seed(0)
-    return build_vae("textbook", 3, [2, 4, 5])
+    return build_vae("textbook", 3, [2, 4, 5], (28, 28))
 
 
 def test_weights_that_are_not_trained_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    def build(latent_dim: int, widths: Sequence[int]) -> tuple[keras.Model, keras.Model]:
-        encoder, decoder = gated_dense.build(latent_dim, widths)
+    def build(latent_dim: int, widths: Sequence[int], shape: tuple[int, int]) -> tuple[keras.Model, keras.Model]:
+        encoder, decoder = gated_dense.build(latent_dim, widths, shape)
         return encoder, keras.Sequential([decoder, keras.layers.BatchNormalization()])
 
     monkeypatch.setattr(textbook, "build", build)
     with pytest.raises(ValueError, match=r"architecture = textbook, .*: a layer keeps statistics of its own"):
-        build_vae("textbook", 3, [5])
+        build_vae("textbook", 3, [5], (28, 28))
 
 
 def test_the_encoder_gives_mean_and_log_variance_of_each_latent_of_either_sign(vae: VAE) -> None:
@@ -52,7 +52,7 @@ def test_images_of_a_batch_do_not_change_each_other(vae: VAE) -> None:
 
 @pytest.mark.parametrize(("latent_dim", "widths"), [(2, (32, 64, 16)), (3, (2, 4, 5)), (1, (1, 1, 1))])
 def test_textbook_has_the_weights_counted_by_hand(latent_dim: int, widths: tuple[int, int, int]) -> None:
-    vae, (first, second, units) = build_vae("textbook", latent_dim, widths), widths
+    vae, (first, second, units) = build_vae("textbook", latent_dim, widths, (28, 28)), widths
     convolutions = (9 * 1 + 1) * first + (9 * first + 1) * second
     encoder = convolutions + (7 * 7 * second + 1) * units + 2 * (units + 1) * latent_dim
     convolutions = (9 * second + 1) * second + (9 * second + 1) * first + (9 * first + 1) * 1
@@ -65,13 +65,13 @@ def test_textbook_has_the_weights_counted_by_hand(latent_dim: int, widths: tuple
 @pytest.mark.parametrize("widths", [[], [32], [32, 64], [32, 64, 16, 8]])
 def test_textbook_refuses_other_than_three_widths(widths: Sequence[int]) -> None:
     with pytest.raises(ValueError, match=r"widths = \[.*\]: textbook needs three"):
-        build_vae("textbook", 2, widths)
+        build_vae("textbook", 2, widths, (28, 28))
 
 
 @pytest.mark.parametrize("widths", [[0, 4, 5], [2, 0, 5], [2, 4, 0]])
 def test_textbook_refuses_a_width_of_zero(widths: Sequence[int]) -> None:
     with pytest.raises(ValueError, match="0"):
-        build_vae("textbook", 2, widths)
+        build_vae("textbook", 2, widths, (28, 28))
 
 
 def test_weights_come_encoder_first(vae: VAE) -> None:
@@ -82,7 +82,7 @@ def test_weights_come_encoder_first(vae: VAE) -> None:
 
 
 def test_a_frozen_layer_keeps_its_place_among_the_weights_only() -> None:
-    vae = build_vae("textbook", 2, [1, 1, 2])
+    vae = build_vae("textbook", 2, [1, 1, 2], (28, 28))
     mean = vae.encoder.get_layer("mean")
     mean.trainable = False
     assert len(vae.variables) == 18
@@ -94,7 +94,7 @@ def test_fresh_weights_belong_to_the_seed_of_keras() -> None:
     drawn = []
     for seed in (1, 1, 2):
         keras.utils.set_random_seed(seed)
-        weights = build_vae("textbook", 2, [1, 1, 2]).variables
+        weights = build_vae("textbook", 2, [1, 1, 2], (28, 28)).variables
         drawn.append(np.concatenate([weight.numpy().ravel() for weight in weights]))
     np.testing.assert_array_equal(drawn[0], drawn[1])
     assert not np.array_equal(drawn[0], drawn[2])
@@ -128,7 +128,7 @@ def test_threads_are_fixed_before_the_first_operation_and_changing_them_later_is
 @pytest.mark.parametrize(("latent_dim", "widths"), [(40, (300, 300)), (3, (5,)), (2, (4, 6, 7))])
 def test_gated_dense_has_the_weights_counted_by_hand(latent_dim: int, widths: tuple[int, ...]) -> None:
     """Each gated layer has two kernels and two biases."""
-    vae = build_vae("gated_dense", latent_dim, widths)
+    vae = build_vae("gated_dense", latent_dim, widths, (28, 28))
     for network, first, last in ((vae.encoder, 784, 2 * latent_dim), (vae.decoder, latent_dim, 784)):
         sizes = [first, *widths]
         gated = sum(2 * (before + 1) * after for before, after in pairwise(sizes))
@@ -136,12 +136,12 @@ def test_gated_dense_has_the_weights_counted_by_hand(latent_dim: int, widths: tu
 
 
 def test_gated_dense_has_the_published_number_of_weights() -> None:
-    vae = build_vae("gated_dense", 40, [300, 300])
+    vae = build_vae("gated_dense", 40, [300, 300], (28, 28))
     assert vae.encoder.count_params() + vae.decoder.count_params() == pytest.approx(1.12e6, rel=0.01)
 
 
 def test_a_gated_layer_is_a_linear_one_times_its_gate() -> None:
-    vae = build_vae("gated_dense", 2, [3])
+    vae = build_vae("gated_dense", 2, [3], (28, 28))
     for weight in vae.variables:
         weight.assign(np.random.default_rng(0).normal(0, 1, weight.shape))
     kernels = {layer.name: layer.get_weights() for layer in vae.decoder.layers if layer.get_weights()}

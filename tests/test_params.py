@@ -19,6 +19,7 @@ from pydantic_core import PydanticUndefined
 from ruamel.yaml import YAML
 
 from pipeline.errors import StageError
+from pipeline.params.data import Data
 from pipeline.params.model import Model
 from pipeline.params.section import Section, load_section
 from pipeline.params.threads import Threads
@@ -191,25 +192,25 @@ BAD_VALUES: list[tuple[str, list[Any], str]] = [
     ("greater than or equal to 0", [-1], "model.autoregressive_units"),
     ("greater than 0", [0], "train.learning_rate refine.learning_rate represent.inverse_regularisation.0"),
     ("greater than or equal to 1", [0], "train.epochs train.batch_size train.importance_samples model.widths.0"),
-    ("greater than or equal to 1", [0], "train.validation_interval model.latent_dim model.widths.1 export.images"),
+    ("greater than or equal to 1", [0], "train.validation_interval model.latent_dim model.widths.1"),
     ("greater than or equal to 1", [0], "model.prior_widths.0 baseline.neighbours.1 represent.iterations"),
     ("greater than or equal to 1", [0], "outliers.importance_samples threads.intra_op"),
     ("greater than or equal to 2", [1], "evaluate.importance_samples evaluate.latent_samples figures.grid_side"),
     ("greater than or equal to 2", [1], "refine.importance_samples refine.bound_samples"),
-    ("greater than or equal to 100", [99], "samples.images"),
+    ("whole number from 20 to 10000, or 'all'", [19, 10_001, True, 20.0, "some"], "samples.images"),
     ("less than 1", [1], "train.ema_momentum"),
     ("less than or equal to 1", [1.5], "train.learning_rate train.kl_warmup_start"),
     ("less than or equal to 4", [5], "refine.latent_samples"),
     ("less than or equal to 9", [10], "samples.neighbours"),
     ("less than or equal to 40", [41], "explore.grid_side"),
-    ("less than or equal to 500", [501], "refine.images"),
-    ("less than or equal to 784", [785], "samples.components"),
+    ("whole number from 2 to 500, or 'all'", [1, 501], "refine.images"),
     ("less than or equal to 1000", [1001], "figures.prior_samples"),
     ("less than or equal to 1024", [1025], "model.latent_dim"),
-    ("less than or equal to 3000", [3001], "outliers.images"),
+    ("whole number from 2 to 3000, or 'all'", [1, 3001], "outliers.images"),
     ("less than or equal to 100000", [100_001], "train.epochs"),
     ("less than 2147483648", [2**31], "train.seed"),
-    ("multiple of 10", [75], "explore.images"),
+    ("whole number from 1 to 2000, or 'all'", [0, 2001], "explore.images"),
+    ("whole number from 1 to 10000, or 'all'", [0, 10_001], "export.images"),
     ("dictionary", [3, ["intra_op", "inter_op"], None], "threads"),
 ]
 
@@ -270,6 +271,47 @@ def test_what_is_wrong_with_a_section_that_is_loaded_alone_is_named(
     path.write_text(changed(before, after), encoding="utf-8")
     with pytest.raises(StageError, match=message):
         load_section(kind, kind.__name__.lower(), path)
+
+
+# ---- the data set, whose section is what its module says
+
+
+def data_params(**data: Any) -> str:
+    content = YAML(typ="safe").load(VALID)
+    return json.dumps({**content, "data": {"source": "datasets.json", **data}})  # YAML, too
+
+
+def test_the_data_set_says_which_keys_its_section_has(path: Path) -> None:
+    params = loaded(path, data_params(name="emnist", variant="letters"))
+    assert (params.data.full_name, params.data.image_shape) == ("emnist/letters", (28, 28))
+    assert params.named_modules[0] == "pipeline.datasets.emnist"
+    assert params == loaded(path, data_params(name="emnist", variant="letters"))
+    assert params != loaded(path, data_params(name="emnist", variant="digits"))
+    assert load_section(Data, "data", path) == loaded(path, data_params(name="emnist", variant="digits")).data
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            {"name": "cifar"},
+            "data.name = 'cifar': it should be one of: digits, emnist, fashion_mnist, folder, kmnist, mnist",
+        ),
+        ({"name": 3}, "data.name = 3: it should be one of"),
+        ({}, "data.name is missing"),
+        ({"name": "digits", "source": "mine"}, "data.source = 'mine': it should be 'datasets.json'"),
+        ({"name": "digits", "side": 8}, "data.side = 8 is unknown; expected one of: name, source"),
+        ({"name": "emnist", "variant": "all"}, "data.variant = 'all': it should be 'balanced'"),
+        ({"name": "folder", "side": 3}, "data.side = 3: it should be greater than or equal to 4"),
+        ({"name": "folder", "side": 513}, "data.side = 513: it should be less than or equal to 512"),
+        ({"name": "folder", "background": 256}, "data.background = 256: it should be less than or equal to 255"),
+        ({"name": "folder", "fit": "stretch"}, "data.fit = 'stretch': it should be 'crop' or 'pad'"),
+    ],
+)
+def test_what_does_not_suit_the_data_set_is_named(path: Path, data: dict[str, Any], message: str) -> None:
+    said = refusal(path, data_params(**data))
+    assert said.startswith(f"{path} is refused:\n")
+    assert f"  {message}" in said
 
 
 # ---- refused files

@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 def vae_of(prior: str) -> VAE:
     keras.utils.set_random_seed(0)
-    vae = build_vae("gated_dense", 4, [5], prior, [6, 6] if prior == "coupling_flow" else [])
+    vae = build_vae("gated_dense", 4, [5], (28, 28), prior, [6, 6] if prior == "coupling_flow" else [])
     if vae.prior:
         generator = np.random.default_rng(1)
         for weight in vae.prior.normalise.weights:

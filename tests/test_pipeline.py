@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT, Project, as_committed
 from ruamel.yaml import YAML
 
-from pipeline.stage import Input, Output
+from pipeline.stage import Input, Output, Source
 
 GRAPH: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")
 STAGES: dict[str, Any] = GRAPH["stages"]
@@ -62,9 +62,10 @@ def test_params_are_the_sections_that_run_takes(stage: str) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_command_states_each_declared_path_once_and_no_other(stage: str) -> None:
     options = arguments(stage)
-    kinds = {f"--{name.replace('_', '-')}": kind for name, kind in hints(stage).items() if kind in (Input, Output)}
+    paths = (Input, Source, Output)
+    kinds = {f"--{name.replace('_', '-')}": kind for name, kind in hints(stage).items() if kind in paths}
     assert options.keys() == kinds.keys()
-    inputs = [options[name] for name, kind in kinds.items() if kind == Input]
+    inputs = [options[name] for name, kind in kinds.items() if kind != Output]
     assert sorted(inputs) == sorted([] if stage == "check" else deps(stage))
     outputs = [options[name] for name, kind in kinds.items() if kind == Output]
     assert sorted([*outputs, f"metrics/provenance/{stage}.json"]) == sorted(outs(stage))

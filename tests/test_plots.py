@@ -14,14 +14,15 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from stages.figures import _as_text
 from vae import plots
-from vae.fashion_mnist import CLASS_NAMES
 from vae.latent_space import Plane, gaussian_quantiles, principal_plane
 
 Array = NDArray[np.floating]
 
 TERMS = ("loss", "reconstruction", "kl")
 FLOORS = {"train": 188.25, "validation": 189.75}
+CLASS_NAMES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 CLASSES = len(CLASS_NAMES)
 
 #: A plane of two latents, and one of five.
@@ -53,23 +54,25 @@ def latent_means(plane: Plane) -> Figure:
     offsets = np.tile([-0.5, 0.0, 0.25], CLASSES)
     mean = np.zeros((labels.size, len(plane.origin)))
     mean[:, :2] = np.stack([labels + offsets, 2 * labels - offsets], axis=1)
-    return plots.latent_means(mean, labels, plane)
+    return plots.latent_means(mean, labels, CLASS_NAMES, plane)
 
 
 def reconstructions() -> Figure:
     """Four pictures of five images a class; all have different values."""
     images = gray_images(CLASSES * 5 * 4).reshape(CLASSES, 5, 4, 28, 28)
-    return plots.reconstructions(images, 100.0 + np.arange(CLASSES * 5).reshape(CLASSES, 5))
+    losses = 100.0 + np.arange(CLASSES * 5).reshape(CLASSES, 5)
+    return plots.reconstructions(images, losses, CLASS_NAMES, "Four pictures")
 
 
 def loss_histogram() -> Figure:
     """Thirty images of NLL 100, 110, ...; image number i has the value i / 30."""
-    return plots.loss_histogram(np.arange(100.0, 400, 10), gray_images(30), np.arange(30, dtype=np.uint8) % CLASSES)
+    labels = np.arange(30, dtype=np.uint8) % CLASSES
+    return plots.loss_histogram(np.arange(100.0, 400, 10), gray_images(30), labels, CLASS_NAMES, "NLL")
 
 
 def kl_per_latent() -> Figure:
     kl, error = np.array([0.5, 3.0, 0.0, 1.0]), np.array([0.1, 0.2, 0.0, 0.1])
-    return plots.kl_per_latent(kl, error, np.array([True, True, False, True]))
+    return plots.kl_per_latent(kl, error, np.array([True, True, False, True]), "gray")
 
 
 def calibration() -> Figure:
@@ -89,7 +92,7 @@ DRAW: dict[str, Callable[[], Figure]] = {
     "nearest": lambda: plots.nearest(
         gray_images(2), gray_images(6).reshape(2, 3, 28, 28), gray_images(8).reshape(2, 4, 28, 28)
     ),
-    "interpolations": lambda: plots.interpolations(gray_images(10).reshape(2, 5, 28, 28)),
+    "interpolations": lambda: plots.interpolations(gray_images(10).reshape(2, 5, 28, 28), "Paths"),
     "traversals": lambda: plots.traversals(
         gray_images(2), gray_images(6).reshape(2, 3, 28, 28), np.array([3.1, 1.2]), np.array([-1.0, 0, 1])
     ),
@@ -155,7 +158,7 @@ def test_learning_curves_show_each_term_of_each_split_and_the_floors_beside_one(
 def test_images_are_ranked_by_the_loss_of_their_class() -> None:
     """Six images a class in an order of their own; the loss of a class is about its number."""
     labels = np.tile(np.arange(CLASSES), 6)
-    found = plots.ranked(np.repeat([3.0, 0, 5, 1, 4, 2], CLASSES) / 10 + labels, labels)
+    found = plots.ranked(np.repeat([3.0, 0, 5, 1, 4, 2], CLASSES) / 10 + labels, labels, CLASSES)
     np.testing.assert_array_equal(found, np.arange(CLASSES)[:, None] + CLASSES * np.array([1, 3, 5, 4, 2]))
 
 
@@ -168,7 +171,7 @@ def test_reconstructions_show_four_pictures_of_each_image_by_class_and_rank() ->
     assert [axes.get_ylabel() for axes in figure.axes[::5]] == list(CLASS_NAMES)
     ranks = ["best", "better than 75 %", "median", "worse than 75 %", "worst"]
     assert [axes.get_title() for axes in figure.axes[:5]] == ranks
-    assert figure.get_suptitle().startswith("Test images by class and NLL: gray, binary as the model saw it, mean")
+    assert figure.get_suptitle() == "Four pictures"
 
 
 def test_samples_show_each_image_once_and_count_them() -> None:
@@ -247,7 +250,7 @@ def test_names_of_classes_with_the_same_median_are_moved_apart() -> None:
     labels = np.tile(np.arange(CLASSES, dtype=np.uint8), 3)
     mean = np.zeros((labels.size, 2))
     mean[:CLASSES, 1], mean[-CLASSES:, 1] = -50, 50
-    (axes,) = plots.latent_means(mean, labels, FLAT).axes
+    (axes,) = plots.latent_means(mean, labels, CLASS_NAMES, FLAT).axes
     assert [text.get_position()[1] for text in axes.texts] == pytest.approx([4 * label for label in range(CLASSES)])
 
 
@@ -266,7 +269,7 @@ def test_places_are_moved_up_as_little_as_keeps_them_apart_in_their_order(places
 def test_latent_means_of_one_latent_have_a_place() -> None:
     line = principal_plane(np.zeros((2, 1)), np.zeros((2, 1)))
     labels = np.arange(CLASSES, dtype=np.uint8)
-    (axes,) = plots.latent_means(labels[:, None].astype(np.float64), labels, line).axes
+    (axes,) = plots.latent_means(labels[:, None].astype(np.float64), labels, CLASS_NAMES, line).axes
     places = np.ma.getdata(axes.collections[0].get_offsets())
     np.testing.assert_array_equal(places, np.stack([labels, np.zeros(CLASSES)], axis=1))
 
@@ -315,3 +318,23 @@ def test_calibration_shows_the_intervals_that_have_pixels() -> None:
     assert observed.get_xdata().tolist() == [0.1, 0.6, 0.9]
     assert observed.get_ydata().tolist() == [0.2, 0.5, 0.8]
     assert [bar.get_height() for bar in lower.patches] == [100, 0, 10, 1000]
+
+
+def test_a_class_named_with_dollars_is_no_mathematics() -> None:
+    losses = {"reconstruction_nats": 1.0, "kl_nats": 1.0, "elbo_nats_se": 0.1}
+    for figure in (
+        plots.loss_per_class({_as_text("$1_or_$2_"): losses}),
+        plots.latent_means(np.ones((2, 2)), np.zeros(2, np.uint8), [_as_text("$1_or_$2_")], FLAT),
+    ):
+        figure.canvas.draw()
+
+
+def test_the_latent_plane_is_labelled_on_images_that_are_not_square() -> None:
+    (axes,) = plots.latent_plane(np.zeros((9, 4, 6)), gaussian_quantiles(3), FLAT).axes
+    assert set(axes.get_xticks()) == {2.5, 8.5, 14.5}
+    assert set(axes.get_yticks()) == {1.5, 5.5, 9.5}
+
+
+def test_a_long_name_of_a_class_is_cut_where_images_are_small() -> None:
+    figure = plots.loss_histogram(np.ones(20), np.zeros((20, 4, 6)), np.zeros(20, np.uint8), ["a" * 30], "NLL")
+    assert figure.axes[1].get_xlabel() == "a" * 11 + "…"

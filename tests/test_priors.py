@@ -15,7 +15,7 @@ LATENTS = 5
 def flow_vae(latent_dim: int = LATENTS, *, scale: float = 0.4) -> VAE:
     """A VAE whose flow has weights drawn with deviation `scale`, so that it is far from the identity."""
     keras.utils.set_random_seed(0)
-    vae = build_vae("gated_dense", latent_dim, [3], "coupling_flow", [8, 6, 7])
+    vae = build_vae("gated_dense", latent_dim, [3], (28, 28), "coupling_flow", [8, 6, 7])
     generator = np.random.default_rng(1)
     assert vae.prior is not None
     for weight in vae.prior.normalise.weights:
@@ -32,7 +32,7 @@ def standard_normal_log_density(values: Array) -> Array:
 
 
 def test_a_fresh_flow_is_the_standard_normal() -> None:
-    vae = build_vae("gated_dense", LATENTS, [3], "coupling_flow", [8, 8])
+    vae = build_vae("gated_dense", LATENTS, [3], (28, 28), "coupling_flow", [8, 8])
     latents = latents_of(20)
     np.testing.assert_allclose(vae.log_prior(latents), standard_normal_log_density(latents), rtol=1e-5)
 
@@ -70,14 +70,14 @@ def test_the_density_of_two_latents_sums_to_one() -> None:
 
 
 def test_the_standard_normal_prior_draws_the_noise_itself() -> None:
-    vae = build_vae("gated_dense", LATENTS, [3])
+    vae = build_vae("gated_dense", LATENTS, [3], (28, 28))
     latents = latents_of(4)
     np.testing.assert_array_equal(vae.from_noise(latents), latents)
     np.testing.assert_allclose(vae.log_prior(latents), standard_normal_log_density(latents), rtol=1e-5)
 
 
 def test_a_vae_counts_the_weights_of_a_learned_prior() -> None:
-    plain, learned = build_vae("gated_dense", LATENTS, [3]), flow_vae()
+    plain, learned = build_vae("gated_dense", LATENTS, [3], (28, 28)), flow_vae()
     assert learned.prior is not None
     assert len(learned.variables) - len(plain.variables) == len(learned.prior.normalise.weights) == 3 * 8
     assert [network.name for network in learned.networks] == ["encoder", "decoder", "normalise"]
@@ -95,4 +95,4 @@ def test_a_prior_refuses_what_it_cannot_be_built_with(
     prior: str, latent_dim: int, widths: list[int], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        build_vae("gated_dense", latent_dim, [3], prior, widths)
+        build_vae("gated_dense", latent_dim, [3], (28, 28), prior, widths)

@@ -16,7 +16,7 @@ from pipeline.errors import StageError
 from workflow.history.revisions import Revision, resolve
 from workflow.report.__main__ import main
 from workflow.report.numbers import _HEADLINES, shown
-from workflow.report.page import render
+from workflow.report.page import _colours, render
 from workflow.report.sweeps import places, sweeps
 
 VOID = {"meta", "link", "br", "img", "input", "rect", "circle"}
@@ -131,10 +131,10 @@ def test_a_number_is_shown_to_the_second_digit_of_its_error(number: float, error
 
 
 def test_figures_and_headlines_are_the_committed_ones(outlines: dict[str, Outline], two_revisions: Project) -> None:
-    figures = list((two_revisions.folder / "metrics/figures").iterdir())
+    pictures = [*(two_revisions.folder / "metrics/figures").iterdir(), "contact_sheet.png"]
     metrics = [json.loads(committed(two_revisions, r, "metrics/evaluation.json")) for r in ("main", HOSTILE)]
     for name, sides in (("two", metrics), ("one", metrics[1:])):
-        assert len(outlines[name].all("img")) == len(figures) * len(sides)
+        assert len(outlines[name].all("img")) == len(pictures) * len(sides)
         rows = outlines[name].table("headlines")
         assert {f"{words} {unit}".strip() for _, _, words, unit in _HEADLINES} <= rows.keys()
         cells = rows["NLL, binarised nats"]
@@ -233,6 +233,22 @@ def test_what_an_older_revision_has_no_stage_for_is_said(
         page = Outline(render(resolve("workspace"), base))
         assert "workspace has no metrics/explorer/latents.json: it is older than what writes it" in page.said("p")
         assert len(page.all("canvas")) == 2 * explorers
+
+
+def test_a_contact_sheet_is_shown_where_there_is_one(
+    two_revisions: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = two_revisions.copy_to(tmp_path / "sheet")
+    (project.folder / "metrics" / "contact_sheet.png").unlink()
+    monkeypatch.chdir(project.folder)
+    page = Outline(render(resolve("workspace"), resolve("main")))
+    assert page.all("img")[0]["alt"].startswith("Images as they were given, and what was made of them, main")
+    assert "workspace has no metrics/contact_sheet.png" in " ".join(page.said("p"))
+
+
+@pytest.mark.parametrize("classes", [1, 10, 256])
+def test_each_class_has_a_colour(classes: int) -> None:
+    assert len({*_colours(classes)}) == len(_colours(classes)) == classes
 
 
 LACKING = ["figures/samples.png", "history.csv", "model_card.md", "processor.json", "per_image.npz"]

@@ -44,7 +44,7 @@ from pipeline.params.model import Model
 from pipeline.params.threads import Threads
 from pipeline.params.train import Train
 from pipeline.params.whole import Params
-from pipeline.stage import Input, Output, Resumable
+from pipeline.stage import Input, Output, Resumable, Source
 
 """
 
@@ -83,10 +83,10 @@ class Sample:
     def command(self, paths: Mapping[str, str]) -> list[str]:
         """The stage's command, after what `check` would say of its code."""
         with suppress(StageError, OSError, KeyError, YAMLError):
-            model = YAML(typ="safe").load(self.folder / "params.yaml")["model"]
+            params = YAML(typ="safe").load(self.folder / "params.yaml")
             listed = self.folder / "metrics/code.json"
             listed.parent.mkdir(exist_ok=True)
-            listed.write_text(json.dumps(code_digests(["sample"], model, self.read)), encoding="utf-8")
+            listed.write_text(json.dumps(code_digests(["sample"], params, self.read)), encoding="utf-8")
         options = [word for name, path in paths.items() for word in (f"--{name}", path)]
         return [sys.executable, "-m", "stages", "sample", *options]
 
@@ -209,6 +209,16 @@ def test_stage_may_ask_for_all_params(sample: Sample) -> None:
     assert (sample.folder / "data/result.txt").read_text(encoding="utf-8") == "2 1"
     [record] = sample.json(PROVENANCE)
     assert record["code"] == sample.code(*load_params(sample.folder / "params.yaml").named_modules)
+
+
+def test_a_source_is_the_stages_to_prove_and_to_add_to(sample: Sample) -> None:
+    sample.write_stage("""
+        def run(train: Train, source: Source, result: Output) -> None:
+            (source / "new").write_text("2")
+            result.write_text("")
+    """)
+    assert sample.run().returncode == 0
+    assert sample.json(PROVENANCE)[0]["inputs"] == {}
 
 
 def test_provenance_is_what_the_stage_worked_from_and_made(sample: Sample) -> None:
@@ -436,7 +446,7 @@ def edits_params(before: str, after: str) -> str:
         (adds("numeric.txt", "other 1.0\n"), "numeric.txt changed while"),
         (adds("stages/sample.py", "MORE = 1\n"), "stages/sample.py changed while"),
         (edits_params("epochs: 30", "epochs: 31"), "section train of the parameters changed while"),
-        ("__import__('vae.' + 'fashion_mnist')", "sample used vae/__init__.py, vae/fashion_mnist.py, which is not in"),
+        ("__import__('vae.' + 'splits')", "sample used vae/__init__.py, vae/splits.py, which is not in"),
     ],
 )
 def test_input_or_source_edited_meanwhile_is_refused(sample: Sample, edit: str, said: str) -> None:

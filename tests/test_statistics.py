@@ -42,6 +42,7 @@ def figures() -> Figures:
         "binarised_nll_nats": np.array([9, 19, 53], np.float32),
         "binarised_nll_mc_nats": np.array([3, 0, 4], np.float32),
         "binarised_nll_samples": np.array(7),
+        "image_shape": np.array([28, 28]),
     }
 
 

@@ -329,7 +329,7 @@ def test_a_batch_may_hold_all_images_and_no_more(images: NDArray[np.float32]) ->
 
 
 def test_an_autoregressive_decoder_is_not_trained_on_gray_images() -> None:
-    vae = build_vae("gated_dense", LATENTS, [3], autoregressive_units=15)
+    vae = build_vae("gated_dense", LATENTS, [3], (28, 28), autoregressive_units=15)
     with pytest.raises(ValueError, match="binarised = False: an autoregressive decoder predicts pixels from binary"):
         Trainer(vae, np.zeros((COUNT, 28, 28), np.float32), RECIPE)
 

@@ -22,7 +22,7 @@ import resource, sys
 from pathlib import Path
 from pipeline.weights import save_weights
 from vae.model import build_vae
-vae = build_vae("textbook", 2, (32, 64, 16))
+vae = build_vae("textbook", 2, (32, 64, 16), (28, 28))
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
     save_weights(vae, Path(sys.argv[1]))
@@ -38,13 +38,13 @@ import keras
 from pipeline.weights import save_weights
 from vae.model import build_vae
 keras.utils.set_random_seed(1)
-save_weights(build_vae("textbook", 2, (4, 8, 8)), Path(sys.argv[1]))
+save_weights(build_vae("textbook", 2, (4, 8, 8), (28, 28)), Path(sys.argv[1]))
 """
 
 
 def vae(seed: int) -> VAE:
     keras.utils.set_random_seed(seed)
-    return build_vae("textbook", 2, (4, 8, 8))
+    return build_vae("textbook", 2, (4, 8, 8), (28, 28))
 
 
 def test_loaded_weights_are_the_saved_ones(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_damaged_weights_are_refused_by_name(tmp_path: Path) -> None:
 
 def other_shapes(file: Path) -> None:
     keras.utils.set_random_seed(1)
-    build_vae("textbook", 2, (8, 8, 8)).decoder.save_weights(file)
+    build_vae("textbook", 2, (8, 8, 8), (28, 28)).decoder.save_weights(file)
 
 
 def other_type(file: Path) -> None:

@@ -1,6 +1,7 @@
 """What `make` says at the end, the tolerance it says it by, and the copies that cut-down runs work in."""
 
 import json
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +15,9 @@ from pipeline.errors import StageError
 from pipeline.params.whole import load_params
 from workflow.compare.tolerance import flatten, tolerated
 from workflow.experiment import overrides
-from workflow.history.presets import preset_names, run_digest, write_params
+from workflow.history.presets import preset_names, read_preset, run_digest, write_params
 from workflow.history.working_copy import working_copy
+from workflow.quick import cut_down
 from workflow.scale.seeds import main as make_seeds
 
 SUMMARY = ("python", "-m", "workflow.summary")
@@ -87,26 +89,38 @@ def test_a_commit_without_results_is_said(project: Project) -> None:
 @pytest.mark.parametrize("name", preset_names())
 @as_committed("params.yaml", "presets")
 def test_a_preset_states_what_differs_from_the_parameters_and_only_that(name: str, tmp_path: Path) -> None:
-    write_params(name, tmp_path / "params.yaml")
+    write_params(tmp_path / "params.yaml", read_preset(name))
     changed = load_params(tmp_path / "params.yaml").model_dump(mode="json")
     params = load_params(ROOT / "params.yaml").model_dump(mode="json")
     found = {
-        section: {key: value for key, value in values.items() if value != params[section][key]}
+        section: {key: value for key, value in values.items() if value != params[section].get(key)}
         for section, values in changed.items()
     }
+    if found["data"]:
+        found["data"] = changed["data"]  # whole, as another data set has other keys
     stated = YAML(typ="safe").load(ROOT / "presets" / f"{name}.yaml")
     assert {section: values for section, values in found.items() if values} == stated
 
 
 @pytest.mark.whole
 def test_overrides_are_read_by_dvc_as_the_values_they_are(project: Project) -> None:
-    sections = {"model": {"prior": "coupling_flow", "prior_widths": [4, 4]}, "train": {"beta": 1.0, "epochs": 1}}
-    settings = [part for setting in overrides(sections) for part in ("--set-param", setting)]
-    done = project.run("dvc", "exp", "run", "--name", "other", *settings, "check")
-    assert done.returncode == 0, done.stderr
-    params = load_params(project.folder / "params.yaml").model_dump(mode="json")
-    for section, values in sections.items():
-        assert {key: params[section][key] for key in values} == values
+    """Also where a data set has other keys, there and back."""
+    own = YAML(typ="safe").load(project.folder / "params.yaml")["data"]
+    folder = {"name": "folder", "source": "images", "side": 8, "fit": "pad", "background": 0, "invert": False}
+    (project.folder / "images").mkdir()
+    for data in (folder, own):
+        sections = {
+            "data": data,
+            "model": {"prior": "coupling_flow", "prior_widths": [4, 4]},
+            "train": {"beta": 1.0, "epochs": 1},
+        }
+        present = YAML(typ="safe").load(project.folder / "params.yaml")
+        settings = [part for setting in overrides(sections, present) for part in ("--set-param", setting)]
+        project.succeed("dvc", "exp", "run", *settings, "check")
+        params = load_params(project.folder / "params.yaml").model_dump(mode="json")
+        assert params["data"] == data
+        for section, values in sections.items():
+            assert {key: params[section][key] for key in values} == values
 
 
 def test_an_experiment_records_what_its_preset_found(two_revisions: Project) -> None:
@@ -134,7 +148,7 @@ def test_an_unknown_preset_is_refused_with_the_known_ones(project: Project) -> N
     for arguments in (["nonsense"], ["../params"], [""], []):
         done = project.run(*EXPERIMENT, *arguments)
         assert done.returncode == 1
-        assert "it should be one of: quick" in done.stderr
+        assert f"it should be one of: {', '.join(preset_names())}" in done.stderr
         assert "Traceback" not in done.stderr
 
 
@@ -160,12 +174,42 @@ def here(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 def test_a_working_copy_is_the_project_as_it_stands(here: Project) -> None:
     (here.folder / "vae/new.py").write_text("new")
-    (here.folder / "params.yaml").write_text("edited")
+    (here.folder / "params.yaml").write_text("edited: {}")
     with working_copy() as copy:
         assert (copy / "vae/new.py").read_text() == "new"
-        assert (copy / "params.yaml").read_text() == "edited"
+        assert (copy / "params.yaml").read_text() == "edited: {}"
         assert not (copy / "data").exists()
     assert not copy.exists()
+
+
+def test_a_working_copy_has_the_folder_of_images_that_git_ignores(here: Project) -> None:
+    (here.folder / "images" / "boots").mkdir(parents=True)
+    (here.folder / "images" / "boots" / "a.png").write_bytes(b"a boot")
+    (here.folder / ".gitignore").write_text("/images\n", encoding="utf-8")
+    here.set_params({"data": {"name": "folder", "source": "images"}})
+    with working_copy() as copy:
+        assert (copy / "images" / "boots" / "a.png").read_bytes() == b"a boot"
+
+
+def test_a_preset_is_cut_down_in_all_but_what_follows_from_its_data(tmp_path: Path, here: Project) -> None:
+    preset = {
+        "data": {"name": "digits"},
+        "model": {"latent_dim": 20, "jit_compile": False},
+        "train": {"epochs": 300, "batch_size": 40, "beta": 2.0},
+        "samples": {"images": 100},
+        "refine": {"images": "all"},
+    }
+    shutil.copy(ROOT / "presets/quick.yaml", here.folder / "presets")
+    write_params(tmp_path / "params.yaml", *cut_down(preset))
+    found = YAML(typ="safe").load(tmp_path / "params.yaml")
+    quick = YAML(typ="safe").load(ROOT / "presets/quick.yaml")
+    assert found["data"] == {"name": "digits"}
+    assert found["model"].items() >= {**quick["model"], "jit_compile": False}.items()
+    assert found["train"].items() >= {**quick["train"], "batch_size": 40, "beta": 2.0}.items()
+    assert found["samples"].items() >= {"images": 100}.items()
+    assert found["refine"].items() >= {**quick["refine"], "images": "all"}.items()
+    done = here.run("python", "-m", "workflow.quick", "nonsense")
+    assert (done.returncode, "NAME = 'nonsense': it should be one of: " in done.stderr) == (1, True)
 
 
 def test_a_working_copy_runs_from_the_cache_and_leaves_the_project_alone(here: Project) -> None:

@@ -1,15 +1,15 @@
 """Makes any decoder autoregressive: each pixel also sees earlier ones near by.
 
 p(x|z) becomes the product of p(x_j | x_<j, z), still a normalised density (as in PixelVAE, Gulrajani et al. 2017). The
-latents say what the garment is; what pixels say of their neighbours is learned once for all places.
+latents say what the image shows; what pixels say of their neighbours is learned once for all places.
 """
+
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 from keras import layers, ops
 from numpy.typing import NDArray
-
-from vae.fashion_mnist import IMAGE_SHAPE
 
 #: The order of the pixels of each 4 x 4 patch, the same in all patches. Pixels of one number are independent given the
 #: earlier ones, which lie all around: it is the order of ordered dithering (Bayer 1973).
@@ -19,7 +19,6 @@ ORDER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]])
 LEAST_UNITS = int(ORDER.max())
 
 _SIDE = len(ORDER)
-_ROWS, _COLUMNS = (side // _SIDE for side in IMAGE_SHAPE)
 
 #: Pixels that are seen beyond each side of a patch: a window is as large as two by two patches.
 _MARGIN = _SIDE // 2
@@ -33,30 +32,42 @@ def autoregressive(decoder: keras.Model, units: int) -> keras.Model:
     (FiLM, Perez et al. 2018). Before training the correction is zero.
 
     Args:
-        decoder: (batch, latent) latent to (batch, 28, 28) logits.
+        decoder: (batch, latent) latent to (batch, rows, columns) logits.
         units: Of the layer, for each patch.
 
     Returns:
-        (batch, latent) latent and (batch, 28, 28) image to (batch, 28, 28) logits; a pixel's logit depends on the
-        latent and on pixels of the image that are earlier in `ORDER`.
+        (batch, latent) latent and (batch, rows, columns) image to (batch, rows, columns) logits; a pixel's logit
+        depends on the latent and on pixels of the image that are earlier in `ORDER`.
 
     Raises:
-        ValueError: If there are too few units for the order.
+        ValueError: If there are too few units for the order, or a side of the images is no multiple of a patch's.
     """
+    shape = decoder.outputs[0].shape[1:]
+    if any(side % _SIDE for side in shape):
+        raise ValueError(
+            f"autoregressive_units = {units} with images of {shape[0]} x {shape[1]} pixels: the layer needs sides that "
+            f"are multiples of {_SIDE}, so it should be 0, for none, or the images of another size"
+        )
     if units < LEAST_UNITS:
         raise ValueError(f"autoregressive_units = {units}: it should be 0, for none, or {LEAST_UNITS} or more")
     latent, logits = decoder.input, decoder.output
-    image = keras.Input(IMAGE_SHAPE, name="image")
+    image = keras.Input(shape, name="image")
+    rows, columns = patches(shape)
     seen, seeing = _masks(units)
 
     near = _Masked(np.tile(seen, 2), name="near_pixels")(_windows(image - 0.5))
     near += layers.Dense(2 * units, use_bias=False, name="near_logits")(_windows(logits))
-    near = ops.reshape(near, (-1, _ROWS * _COLUMNS, 2 * units))
+    near = ops.reshape(near, (-1, rows * columns, 2 * units))
     near *= 1 + ops.expand_dims(layers.Dense(2 * units, kernel_initializer="zeros", name="scale")(latent), 1)
     near += ops.expand_dims(layers.Dense(2 * units, name="shift")(latent), 1)
     hidden = ops.reshape(near[..., :units] * ops.sigmoid(near[..., units:]), (-1, units))
     correction = _Masked(seeing, kernel_initializer="zeros", name="correction")(hidden)
-    return keras.Model([latent, image], logits + _image(correction), name=decoder.name)
+    return keras.Model([latent, image], logits + _image(correction, shape), name=decoder.name)
+
+
+def patches(shape: Sequence[int]) -> tuple[int, int]:
+    """Rows and columns of patches of an image of this shape."""
+    return shape[0] // _SIDE, shape[1] // _SIDE
 
 
 def _masks(units: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -95,18 +106,21 @@ class _Masked(layers.Dense):
 
 
 def _windows(image: keras.KerasTensor) -> keras.KerasTensor:
-    """Each patch with its margin, zero outside of the image: (batch, 28, 28) to (batch * patches, window's pixels).
+    """Each patch with its margin, zero outside of the image.
+
+    (batch, rows, columns) to (batch * patches, window's pixels).
 
     A window is four blocks of the size of a patch, one after the other, each row by row.
     """
+    rows, columns = patches(image.shape[1:])
     padded = ops.pad(image, ((0, 0), (_MARGIN, _MARGIN), (_MARGIN, _MARGIN)))
-    blocks = ops.reshape(padded, (-1, _ROWS + 1, _SIDE, _COLUMNS + 1, _SIDE))
-    blocks = ops.reshape(ops.transpose(blocks, (0, 1, 3, 2, 4)), (-1, _ROWS + 1, _COLUMNS + 1, _SIDE**2))
-    corners = [blocks[:, row : row + _ROWS, column : column + _COLUMNS] for row in (0, 1) for column in (0, 1)]
+    blocks = ops.reshape(padded, (-1, rows + 1, _SIDE, columns + 1, _SIDE))
+    blocks = ops.reshape(ops.transpose(blocks, (0, 1, 3, 2, 4)), (-1, rows + 1, columns + 1, _SIDE**2))
+    corners = [blocks[:, row : row + rows, column : column + columns] for row in (0, 1) for column in (0, 1)]
     return ops.reshape(ops.concatenate(corners, axis=-1), (-1, len(corners) * _SIDE**2))
 
 
-def _image(patches: keras.KerasTensor) -> keras.KerasTensor:
-    """(batch * patches, patch's pixels) put together to (batch, 28, 28)."""
-    split = ops.reshape(patches, (-1, _ROWS, _COLUMNS, _SIDE, _SIDE))
-    return ops.reshape(ops.transpose(split, (0, 1, 3, 2, 4)), (-1, *IMAGE_SHAPE))
+def _image(pixels: keras.KerasTensor, shape: Sequence[int]) -> keras.KerasTensor:
+    """(batch * patches, patch's pixels) put together to (batch, rows, columns)."""
+    split = ops.reshape(pixels, (-1, *patches(shape), _SIDE, _SIDE))
+    return ops.reshape(ops.transpose(split, (0, 1, 3, 2, 4)), (-1, *shape))

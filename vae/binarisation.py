@@ -16,8 +16,8 @@ def published_draw(
     legacy global generator; `RandomState` is the same stream without the global state.
 
     Args:
-        validation: (count, 28, 28) in [0, 1], validation images of the published split.
-        test: (count, 28, 28) in [0, 1].
+        validation: (count, rows, columns) in [0, 1], validation images of the published split.
+        test: (count, rows, columns) in [0, 1].
 
     Returns:
         Binary validation and test images of the same shapes, uint8.
@@ -27,15 +27,16 @@ def published_draw(
     return first, generator.binomial(1, test).astype(np.uint8)
 
 
-def seeded_draw(images: NDArray[np.floating], seed: int) -> NDArray[np.uint8]:
-    """A draw of our own, for validation images that are not those of the published split.
+def seeded_draw(images: NDArray[np.floating], seed: int, stream: int = 1) -> NDArray[np.uint8]:
+    """A draw of our own, for images that have no published one.
 
     Args:
-        images: (count, 28, 28) in [0, 1].
+        images: (count, rows, columns) in [0, 1].
         seed: Of the draw.
+        stream: Draws of the same seed and of other streams are independent.
 
     Returns:
         Binary images of the same shape, uint8.
     """
-    generator = np.random.default_rng([seed, 1])  # not the stream that drew the split
+    generator = np.random.default_rng([seed, stream])
     return (generator.random(images.shape) < images).astype(np.uint8)

@@ -23,8 +23,8 @@ def reliability(probabilities: NDArray[np.float32], images: NDArray[np.floating]
     """Predicted against observed.
 
     Args:
-        probabilities: (count, 28, 28), of each pixel being 1.
-        images: (count, 28, 28), 0 or 1.
+        probabilities: (count, rows, columns), of each pixel being 1.
+        images: (count, rows, columns), 0 or 1.
         bins: Intervals.
     """
     count = len(images)

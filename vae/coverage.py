@@ -26,12 +26,12 @@ class Closeness:
 
 
 def principal_components(images: Array, components: int) -> PCA:
-    """The leading principal components of `images`, (count, 28, 28), fitted by the covariance's eigenvectors."""
+    """The leading principal components of `images`, (count, rows, columns), fitted by the covariance's eigenvectors."""
     return PCA(components, svd_solver="covariance_eigh").fit(_flat(images))
 
 
 def project(space: PCA, images: Array) -> NDArray[np.float64]:
-    """Coordinates of `images`, (count, 28, 28), in `space`; (count, components)."""
+    """Coordinates of `images`, (count, rows, columns), in `space`; (count, components)."""
     coordinates: NDArray[np.float64] = space.transform(_flat(images))
     return coordinates
 

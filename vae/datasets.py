@@ -22,7 +22,7 @@ def training_blocks(
     of `block`.
 
     Args:
-        images: (count, 28, 28) float32 in [0, 1].
+        images: (count, rows, columns) float32 in [0, 1].
         batch_size: Images in a batch, at most `count`.
         block: Steps in a block.
         seed: Of the order and the binarisation.
@@ -30,7 +30,8 @@ def training_blocks(
         binarised: Whether each image is replaced by a binary draw from it, anew for every batch.
 
     Returns:
-        Dataset of (steps, batch_size, 28, 28) float32 images and the (steps,) int64 steps from the start of training.
+        Dataset of (steps, batch_size, rows, columns) float32 images and the (steps,) int64 steps from the start of
+        training.
     """
     count = images.shape[0]
     steps = count // batch_size

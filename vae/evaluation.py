@@ -82,16 +82,16 @@ class Evaluator:
         self._draw = tf.function(self._importance_draws, jit_compile=jit_compile)
 
     def encode(self, images: Array) -> Posterior:
-        """q(z|x) of each of `images`, (count, 28, 28) float32 in [0, 1]."""
+        """q(z|x) of each of `images`, (count, rows, columns) float32 in [0, 1]."""
         means, log_vars = zip(*self._batches(self._encode, images), strict=True)
         return Posterior(np.concatenate(means), np.concatenate(log_vars))
 
     def draws(self, noise: Array, uniform: Array) -> Array:
-        """Binary images drawn from the model, (count, 28, 28) float32.
+        """Binary images drawn from the model, (count, rows, columns) float32.
 
         Args:
             noise: (count, latent) float32, standard normal; makes the latents.
-            uniform: (count, 28, 28) float32, uniform on [0, 1); makes the pixels.
+            uniform: (count, rows, columns) float32, uniform on [0, 1); makes the pixels.
         """
         return np.concatenate([*self._batches(self._images, noise, uniform)])
 
@@ -104,7 +104,7 @@ class Evaluator:
         mean over these in closed form, that of an autoregressive decoder is the loss of one for each draw of q(z|x).
 
         Args:
-            images: (count, 28, 28) float32 in [0, 1], the targets.
+            images: (count, rows, columns) float32 in [0, 1], the targets.
             posterior: Of the images that the encoder saw.
             seed: Of the latent noise.
             samples: Draws per image.
@@ -128,12 +128,12 @@ class Evaluator:
         It is the draw that `terms` takes first.
 
         Args:
-            images: (count, 28, 28) float32, binary.
+            images: (count, rows, columns) float32, binary.
             posterior: Of the images that the encoder saw.
             seed: Of the latent noise.
 
         Returns:
-            (count, 28, 28) float32.
+            (count, rows, columns) float32.
         """
         noise = evaluation_noise(len(images), self._vae.latent_dim, seed, 0)
         return np.concatenate([*self._batches(self._predictions, images, posterior.mean, posterior.log_var, noise)])
@@ -155,7 +155,7 @@ class Evaluator:
         weights of mean m and deviation s.
 
         Args:
-            images: (count, 28, 28) float32, binary.
+            images: (count, rows, columns) float32, binary.
             posterior: Of the images that the encoder saw.
             seed: Of the latent noise.
             samples: Draws per image, K.

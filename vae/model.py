@@ -23,14 +23,20 @@ class Flow:
 class VAE:
     """Encoder of q(z|x), decoder of p(x|z), and prior p(z)."""
 
-    encoder: keras.Model  # (batch, 28, 28) image -> mean, log_var, each (batch, latent)
-    decoder: keras.Model  # (batch, latent) -> (batch, 28, 28) logits; if autoregressive, its second input is the image
+    encoder: keras.Model  # (batch, rows, columns) image -> mean, log_var, each (batch, latent)
+    decoder: keras.Model  # (batch, latent) -> (batch, rows, columns) logits; autoregressive: takes the image, too
     prior: Flow | None = None  # None is the standard normal
 
     @property
     def latent_dim(self) -> int:
         """Latents of an image."""
         return int(self.decoder.inputs[0].shape[-1])
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """Rows and columns of an image."""
+        rows, columns = self.encoder.inputs[0].shape[1:]
+        return rows, columns
 
     @property
     def autoregressive(self) -> bool:
@@ -57,11 +63,11 @@ class VAE:
 
         Args:
             latent: (batch, latent) float32.
-            images: (batch, 28, 28) float32, binary, whose earlier pixels are given.
+            images: (batch, rows, columns) float32, binary, whose earlier pixels are given.
             training: Whether layers that have a training mode run in it.
 
         Returns:
-            (batch, 28, 28) float32.
+            (batch, rows, columns) float32.
         """
         return self.decoder([latent, images] if self.autoregressive else latent, training=training)
 
@@ -70,7 +76,7 @@ class VAE:
 
         Args:
             latent: (batch, latent) float32.
-            targets: (batch, 28, 28) float32, binary; or gray, for a decoder of independent pixels.
+            targets: (batch, rows, columns) float32, binary; or gray, for a decoder of independent pixels.
             training: Whether layers that have a training mode run in it.
         """
         return bernoulli_nll(self.logits(latent, targets, training=training), targets)
@@ -83,10 +89,10 @@ class VAE:
 
         Args:
             latent: (batch, latent) float32.
-            uniform: (batch, 28, 28) float32, uniform on [0, 1): a pixel is 1 where it is below its probability.
+            uniform: (batch, rows, columns) float32, uniform on [0, 1): a pixel is 1 where it is below its probability.
 
         Returns:
-            (batch, 28, 28) float32, 0 or 1.
+            (batch, rows, columns) float32, 0 or 1.
         """
         image = tf.zeros_like(uniform)
         changed = tf.constant(True)
@@ -128,6 +134,7 @@ def build_vae(
     architecture: str,
     latent_dim: int,
     widths: Sequence[int],
+    image_shape: tuple[int, int],
     prior: str = "standard_normal",
     prior_widths: Sequence[int] = (),
     autoregressive_units: int = 0,
@@ -138,16 +145,19 @@ def build_vae(
         architecture: A module of `vae/architectures`.
         latent_dim: Latents.
         widths: Of the architecture.
+        image_shape: Rows and columns of an image.
         prior: A module of `vae/priors`.
         prior_widths: Of the prior.
         autoregressive_units: Of the layer through which each pixel sees earlier ones; 0 for none, so that pixels are
             independent given the latents.
 
     Raises:
-        ValueError: If the architecture or the prior refuses its widths, the autoregressive layer has too few units, or
-            a layer has weights that are not trained.
+        ValueError: If the architecture or the prior refuses its widths or the images' shape, the autoregressive layer
+            has too few units or refuses the shape, or a layer has weights that are not trained.
     """
-    encoder, decoder = importlib.import_module(f"vae.architectures.{architecture}").build(latent_dim, widths)
+    encoder, decoder = importlib.import_module(f"vae.architectures.{architecture}").build(
+        latent_dim, widths, image_shape
+    )
     if autoregressive_units:
         decoder = autoregressive(decoder, autoregressive_units)
     networks = importlib.import_module(f"vae.priors.{prior}").build(latent_dim, prior_widths)

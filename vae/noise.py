@@ -9,12 +9,12 @@ def binarise(images: tf.Tensor, seed: int, step: tf.Tensor) -> tf.Tensor:
     """A binary image drawn from each gray one, for one training step.
 
     Args:
-        images: (batch, 28, 28) float32 in [0, 1], the whole global batch.
+        images: (batch, rows, columns) float32 in [0, 1], the whole global batch.
         seed: Of the training run.
         step: () int64, from the start of training.
 
     Returns:
-        (batch, 28, 28) float32, 0 or 1.
+        (batch, rows, columns) float32, 0 or 1.
     """
     return _drawn(images, _key(seed, _BINARISATION, step))
 
@@ -33,7 +33,7 @@ def evaluation_noise(count: int, latent_dim: int, seed: int, sample: int) -> tf.
 
 
 def evaluation_draw(images: tf.Tensor, seed: int, sample: int) -> tf.Tensor:
-    """The `sample`-th binary draw from each gray image, both (count, 28, 28) float32; a binary image is its own draw.
+    """The `sample`-th binary draw from each gray image, itself if that is binary; both (count, rows, columns) float32.
 
     It belongs to the image, not to the batch in which the image is evaluated.
     """

@@ -17,8 +17,8 @@ def bernoulli_nll(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     targets it is the expectation over binary images drawn from them, and no likelihood of gray images.
 
     Args:
-        logits: (batch, 28, 28) float32, log-odds of each pixel.
-        targets: (batch, 28, 28) float32 in [0, 1], binary pixels or their probabilities.
+        logits: (batch, rows, columns) float32, log-odds of each pixel.
+        targets: (batch, rows, columns) float32 in [0, 1], binary pixels or their probabilities.
 
     Returns:
         (batch,) float32, nats per image, >= 0 up to rounding.
@@ -147,7 +147,7 @@ def bernoulli_entropy(probabilities: tf.Tensor) -> tf.Tensor:
     expectation over their draw; not of the reconstruction loss of binary targets, which the encoder has seen.
 
     Args:
-        probabilities: (batch, 28, 28) float32 in [0, 1].
+        probabilities: (batch, rows, columns) float32 in [0, 1].
 
     Returns:
         (batch,) float32, nats per image.

@@ -19,14 +19,19 @@ OPSET = 18
 _IR_VERSION = 8
 
 
-def to_onnx(vae: VAE) -> dict[str, onnx.ModelProto]:
+def to_onnx(vae: VAE, border_gray: float) -> dict[str, onnx.ModelProto]:
     """Converts encoder, decoder, mean images and, if the prior is learned, its generator; nothing in them is random.
 
+    Args:
+        vae: The model.
+        border_gray: Mean gray of the outermost pixels of its images, 0 to 1. The encoder states it in its metadata, so
+            that an image that is dark where these are bright can be told.
+
     Returns:
-        `encoder`: image (batch, 28, 28) to mean and log_var (batch, latent); `decoder`: latent (batch, latent) and, if
-        it is autoregressive, image (batch, 28, 28) to logits (batch, 28, 28); `mean_image`: latent (batch, latent) to
-        image (batch, 28, 28); `prior`, if it is no N(0, I): noise (batch, latent) to latent (batch, latent). All
-        float32, for any batch.
+        `encoder`: image (batch, rows, columns) to mean and log_var (batch, latent); `decoder`: latent (batch, latent)
+        and, if it is autoregressive, image to logits, both (batch, rows, columns); `mean_image`: latent (batch, latent)
+        to image (batch, rows, columns); `prior`, if it is no N(0, I): noise (batch, latent) to latent (batch, latent).
+        All float32, for any batch.
     """
     latent = vae.decoder.inputs[:1]
     networks: dict[str, tuple[Callable[..., Any], Sequence[Any], Sequence[str]]] = {
@@ -40,7 +45,9 @@ def to_onnx(vae: VAE) -> dict[str, onnx.ModelProto]:
     }
     if vae.prior is not None:
         networks["prior"] = (vae.prior.generate, vae.prior.generate.inputs, ("latent",))
-    return {name: _converted(name, *network) for name, network in networks.items()}
+    converted = {name: _converted(name, *network) for name, network in networks.items()}
+    onnx.helper.set_model_props(converted["encoder"], {"border_gray": f"{border_gray:.6f}"})
+    return converted
 
 
 def _converted(

@@ -45,12 +45,23 @@ class ExportedVAE:
         return int(self.decoder.get_inputs()[0].shape[1])
 
     @property
+    def image_shape(self) -> tuple[int, int]:
+        """Rows and columns of an image."""
+        _, rows, columns = self.encoder.get_inputs()[0].shape
+        return int(rows), int(columns)
+
+    @property
+    def border_gray(self) -> float:
+        """Mean gray of the outermost pixels of validation images, 0 to 1; 0 of older exports, which do not state it."""
+        return float(self.encoder.get_modelmeta().custom_metadata_map.get("border_gray", 0))
+
+    @property
     def autoregressive(self) -> bool:
         """Whether a pixel's probability depends on earlier pixels besides the latents."""
         return len(self.decoder.get_inputs()) > 1
 
     def encode(self, images: Array) -> tuple[Array, Array]:
-        """Mean and log_var of q(z|x), each (count, latent) float32, of `images`, (count, 28, 28) float32 in [0, 1]."""
+        """Mean and log_var of q(z|x), each (count, latent) float32, of `images`, (count, rows, columns) in [0, 1]."""
         mean, log_var = self.encoder.run(["mean", "log_var"], {"image": images})
         return mean, log_var
 
@@ -62,24 +73,24 @@ class ExportedVAE:
         return np.asarray(latent)
 
     def logits(self, latent: Array, images: Array) -> Array:
-        """Log-odds of each pixel, (count, 28, 28) float32, given latents and, if autoregressive, the earlier pixels."""
+        """Log-odds of each pixel, (count, rows, columns) float32, of latents and, if autoregressive, earlier pixels."""
         given = {"latent": latent} | ({"image": images} if self.autoregressive else {})
         (logits,) = self.decoder.run(["logits"], given)
         return np.asarray(logits)
 
     def decode(self, latent: Array) -> Array:
-        """Mean images given latents (count, latent): the probability of each pixel, (count, 28, 28) float32."""
+        """Mean images given latents (count, latent): the probability of each pixel, (count, rows, columns) float32."""
         parts = [latent[start : start + _MEAN_IMAGES] for start in range(0, len(latent), _MEAN_IMAGES)]
         return np.concatenate([self.mean_image.run(["image"], {"latent": part})[0] for part in parts])
 
     def draw(self, latent: Array, uniform: Array) -> Array:
-        """Binary images drawn from p(x|z), exactly, (count, 28, 28) float32.
+        """Binary images drawn from p(x|z), exactly, (count, rows, columns) float32.
 
         Each pass settles the pixels whose earlier pixels are settled, so it ends when the image stays the same.
 
         Args:
             latent: (count, latent) float32.
-            uniform: (count, 28, 28) float32, uniform on [0, 1): a pixel is 1 where it is below its probability.
+            uniform: (count, rows, columns) float32, uniform on [0, 1): a pixel is 1 where it is below its probability.
         """
         image = np.zeros_like(uniform)
         while True:

@@ -1,4 +1,4 @@
-"""Images that are unlike the data and need no download, and how well a score tells them from garments."""
+"""Images that are unlike the data and need no download, and how well a score tells them from real images."""
 
 from collections.abc import Mapping
 
@@ -11,10 +11,10 @@ KINDS = ("rotated", "inverted", "shuffled", "noise", "blended")
 
 
 def outliers_of(images: Array, generator: np.random.Generator) -> Mapping[str, Array]:
-    """Outliers by kind, each (count, 28, 28) float32 in [0, 1].
+    """Outliers by kind, each (count, rows, columns) float32 in [0, 1].
 
     Args:
-        images: (2 * count, 28, 28) float32 in [0, 1], garments that they are made of.
+        images: (2 * count, rows, columns) float32 in [0, 1], real images that they are made of.
         generator: Draws what is random.
 
     Returns:

@@ -1,6 +1,6 @@
 """Figures from arrays; each function returns a matplotlib figure and touches no disk."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from vae.explorer import sprite
-from vae.fashion_mnist import CLASS_NAMES
 from vae.latent_space import Plane
 
 Array = NDArray[np.floating]
@@ -30,6 +29,9 @@ CLASS_COLOURS = (
     "#717581",
     "#92dadd",
 )
+#: Classes that a figure shows at most, each in a row of its own.
+MOST_ROWS = 20
+
 TRAINING, VALIDATION, FLOOR = "#3f90da", "#e76300", "#717581"
 
 STYLE: Any = {  # matplotlib's own type lists every key
@@ -43,6 +45,9 @@ STYLE: Any = {  # matplotlib's own type lists every key
     "image.cmap": "gray_r",
     "figure.dpi": 130,
 }
+
+#: Images with the highest loss that are shown, and letters of a class' name below each.
+_WORST, _SHORT = 10, 12
 
 #: Share of a class' images, ordered by loss, that are better than the one shown.
 RANKS = {"best": 0.0, "better than 75 %": 0.25, "median": 0.5, "worse than 75 %": 0.75, "worst": 1.0}
@@ -75,47 +80,55 @@ def learning_curves(history: Mapping[str, Array], floors: Mapping[str, float], t
     return figure
 
 
-def ranked(loss: Array, labels: NDArray[np.integer]) -> NDArray[np.int64]:
+def class_colours(count: int) -> list[str]:
+    """A colour for each of `count` classes: those of `CLASS_COLOURS`, or more from a rainbow."""
+    if count <= len(CLASS_COLOURS):
+        return list(CLASS_COLOURS[:count])
+    return [mpl.colors.to_hex(mpl.colormaps["turbo"](place)) for place in np.linspace(0.05, 0.95, count)]
+
+
+def ranked(loss: Array, labels: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
     """Numbers of the images of each class that have the ranks `RANKS` by loss, (classes, ranks).
 
     Args:
         loss: (count,) of each image.
         labels: (count,) class of each image.
+        classes: The first so many classes.
     """
     chosen = []
-    for label in range(len(CLASS_NAMES)):
+    for label in range(classes):
         members = np.flatnonzero(labels == label)
         ordered = members[np.argsort(loss[members], kind="stable")]
         chosen.append([ordered[round(share * (len(ordered) - 1))] for share in RANKS.values()])
     return np.array(chosen)
 
 
-def reconstructions(images: Array, nll: Array) -> Figure:
-    """Originals beside reconstructions: for each class the best, three between and the worst by NLL.
+def reconstructions(images: Array, loss: Array, class_names: Sequence[str], title: str) -> Figure:
+    """Originals beside reconstructions: for each class the best, three between and the worst by a loss.
 
     Args:
-        images: (classes, ranks, 4, 28, 28) in [0, 1]: the gray image, its binary draw, the mean image of its posterior
-            mean, and a draw of the model from its posterior.
-        nll: (classes, ranks), nats of each binary image.
+        images: (classes, ranks, pictures, rows, columns) in [0, 1], what is shown of each image side by side.
+        loss: (classes, ranks), nats of each image.
+        class_names: The classes that are shown.
+        title: What the pictures are.
     """
+    rows = len(class_names)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(14, 8.4), layout="constrained")
-        grid = figure.subplots(len(CLASS_NAMES), len(RANKS))
+        figure = Figure(figsize=(14, 0.3 + 0.81 * rows), layout="constrained")
+        grid = figure.subplots(rows, len(RANKS), squeeze=False)
         for label, row in enumerate(grid):
-            for axes, shown, nats in zip(row, images[label], nll[label], strict=True):
+            for axes, shown, nats in zip(row, images[label], loss[label], strict=True):
                 _show(axes, np.hstack(list(shown)))
                 axes.set_xlabel(f"{nats:.0f} nats", fontsize=8, labelpad=1)
-            row[0].set_ylabel(CLASS_NAMES[label], rotation=0, ha="right", va="center")
+            row[0].set_ylabel(class_names[label], rotation=0, ha="right", va="center")
         for axes, name in zip(grid[0], RANKS, strict=True):
             axes.set_title(name)
-        figure.suptitle(
-            "Test images by class and NLL: gray, binary as the model saw it, mean of its reconstruction, one draw of it"
-        )
+        figure.suptitle(title)
     return figure
 
 
 def samples(images: Array) -> Figure:
-    """Mean images of latents drawn from the prior; (count, 28, 28) in [0, 1]."""
+    """Mean images of latents drawn from the prior; (count, rows, columns) in [0, 1]."""
     side = int(np.ceil(np.sqrt(len(images))))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7, 7.4), layout="constrained")
@@ -128,8 +141,8 @@ def nearest(images: Array, in_pixels: Array, in_latents: Array) -> Figure:
     """Samples beside the training images that are nearest to them.
 
     Args:
-        images: (samples, 28, 28) in [0, 1].
-        in_pixels: (samples, count, 28, 28), nearest first.
+        images: (samples, rows, columns) in [0, 1].
+        in_pixels: (samples, count, rows, columns), nearest first.
         in_latents: The same by the posterior means of the training images.
     """
     columns = {"sample": images[:, None], "nearest training images in pixels": in_pixels, "in latents": in_latents}
@@ -146,11 +159,12 @@ def nearest(images: Array, in_pixels: Array, in_latents: Array) -> Figure:
     return figure
 
 
-def interpolations(images: Array) -> Figure:
+def interpolations(images: Array, title: str) -> Figure:
     """Paths from one test image to another, along great circles of the prior's noise.
 
     Args:
-        images: (paths, steps, 28, 28) in [0, 1]; the first and the last of a path are the originals.
+        images: (paths, steps, height, width) in [0, 1]; the first and the last of a path are the originals.
+        title: What the paths lead from and to.
     """
     rows, steps = images.shape[:2]
     with mpl.rc_context({**STYLE, "axes.grid": False}):
@@ -158,7 +172,7 @@ def interpolations(images: Array) -> Figure:
         axes = figure.subplots()
         _show(axes, sprite(images.reshape(-1, *images.shape[2:]), steps))
         _separate(axes, images.shape[-1], 1, steps - 1)
-        axes.set_title("From test images (left) to others (right): of the same class, then of another")
+        axes.set_title(title)
     return figure
 
 
@@ -166,7 +180,7 @@ def latent_plane(images: Array, quantiles: Array, plane: Plane) -> Figure:
     """The latent plane on a grid of Gaussian quantiles, each point decoded where images lie over it.
 
     Args:
-        images: (side * side, 28, 28) in [0, 1], row by row from the top left.
+        images: (side * side, rows, columns) in [0, 1], row by row from the top left.
         quantiles: (side,) coordinates along an axis, ascending.
         plane: The plane.
     """
@@ -176,9 +190,9 @@ def latent_plane(images: Array, quantiles: Array, plane: Plane) -> Figure:
         axes = figure.subplots()
         axes.imshow(sprite(images, side), vmin=0, vmax=1)
         shown = np.linspace(0, side - 1, 5).round().astype(int)
-        centres = (shown + 0.5) * images.shape[-1] - 0.5
-        axes.set_xticks(centres, [f"{quantiles[place]:.1f}" for place in shown])
-        axes.set_yticks(centres, [f"{quantiles[side - 1 - place]:.1f}" for place in shown])
+        height, width = images.shape[1:]
+        axes.set_xticks((shown + 0.5) * width - 0.5, [f"{quantiles[place]:.1f}" for place in shown])
+        axes.set_yticks((shown + 0.5) * height - 0.5, [f"{quantiles[side - 1 - place]:.1f}" for place in shown])
         first, second = axis_names(plane)
         title = "The latent plane" + ", each point where images near it lie" * (len(plane.origin) > 2)
         axes.set(title=title, xlabel=first, ylabel=second)
@@ -189,8 +203,8 @@ def traversals(starts: Array, images: Array, nats: Array, values: Array) -> Figu
     """What the most telling directions of the prior's noise do to real images.
 
     Args:
-        starts: (rows, 28, 28) in [0, 1], the test image that each row starts from.
-        images: (rows, steps, 28, 28), decoded along one direction each.
+        starts: (rows, height, width) in [0, 1], the test image that each row starts from.
+        images: (rows, steps, height, width), decoded along one direction each.
         nats: (rows,), what each direction tells of an image.
         values: (steps,) of the noise along the direction.
     """
@@ -211,24 +225,25 @@ def traversals(starts: Array, images: Array, nats: Array, values: Array) -> Figu
     return figure
 
 
-def latent_means(mean: Array, labels: NDArray[np.uint8], plane: Plane) -> Figure:
+def latent_means(mean: Array, labels: NDArray[np.uint8], class_names: Sequence[str], plane: Plane) -> Figure:
     """Posterior means of the test images on the latent plane, coloured and named by class.
 
     Args:
         mean: (count, latent) posterior means.
         labels: (count,) class of each image.
+        class_names: Of all classes.
         plane: Where they are projected.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8, 7.4), layout="constrained")
         axes = figure.subplots()
         places = plane.coordinates(mean)
-        colours = np.array(CLASS_COLOURS)[labels]
-        axes.scatter(places[:, 0], places[:, 1], s=5, c=colours, alpha=0.55, linewidths=0)
-        centres = np.array([np.median(places[labels == label], axis=0) for label in range(len(CLASS_NAMES))])
+        colours = class_colours(len(class_names))
+        axes.scatter(places[:, 0], places[:, 1], s=5, c=np.array(colours)[labels], alpha=0.55, linewidths=0)
+        centres = np.array([np.median(places[labels == label], axis=0) for label in range(len(class_names))])
         heights = apart(centres[:, 1], 0.04 * max(1.0, np.ptp(places[:, 1])))
-        for label, name in enumerate(CLASS_NAMES):
-            outline = _outline(CLASS_COLOURS[label])
+        for label, name in enumerate(class_names):
+            outline = _outline(colours[label])
             axes.text(centres[label, 0], heights[label], name, ha="center", weight="bold", path_effects=outline)
         first, second = axis_names(plane)
         axes.set(title="Posterior means of the test images, by class", xlabel=first, ylabel=second)
@@ -246,52 +261,58 @@ def loss_per_class(rows: Mapping[str, Mapping[str, float]]) -> Figure:
     kl = np.array([rows[name]["kl_nats"] for name in names])
     errors = 1.96 * np.array([rows[name]["elbo_nats_se"] for name in names])
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8, 4.2), layout="constrained")
+        figure = Figure(figsize=(8, 1.2 + 0.3 * max(3, len(names))), layout="constrained")
         axes = figure.subplots()
         axes.barh(names, reconstruction, color=TRAINING, label="reconstruction loss")
         axes.barh(names, kl, left=reconstruction, xerr=errors, capsize=3, color=VALIDATION, label="KL divergence")
-        for place, total in enumerate(reconstruction + kl):
-            axes.text(total + errors[place] + 4, place, f"{total:.1f}", va="center")
+        totals = reconstruction + kl
+        for place, total in enumerate(totals):
+            axes.text(total + errors[place] + 0.013 * totals.max(), place, f"{total:.1f}", va="center")
         axes.set(title="Negative ELBO of the test images by class, gray targets", xlabel="nats per image")
         axes.grid(axis="y", visible=False)
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower right", ncols=2)
     return figure
 
 
-def loss_histogram(nll: Array, images: Array, labels: NDArray[np.uint8]) -> Figure:
-    """How the NLL of images is distributed, with the images that have the highest.
+def loss_histogram(
+    loss: Array, images: Array, labels: NDArray[np.uint8], class_names: Sequence[str], name: str
+) -> Figure:
+    """How a loss of the test images is distributed, with the images that have the highest.
 
     Args:
-        nll: (count,) nats of each binarised test image.
-        images: (count, 28, 28) in [0, 1], the gray images that these were drawn from.
+        loss: (count,) nats of each test image.
+        images: (count, rows, columns) in [0, 1], the gray images.
         labels: (count,) class of each image.
+        class_names: Of all classes.
+        name: Of the loss.
     """
-    worst = np.argsort(-nll, kind="stable")[: len(CLASS_NAMES)]
+    worst = np.argsort(-loss, kind="stable")[:_WORST]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(11, 5.2), layout="constrained")
         grid = figure.add_gridspec(2, len(worst), height_ratios=(2.4, 1))
         axes = figure.add_subplot(grid[0, :])
-        axes.hist(nll, bins=80, color=TRAINING)
-        for value, name, style in ((float(nll.mean()), "mean", "-"), (float(np.median(nll)), "median", "--")):
-            axes.axvline(value, color=VALIDATION, linestyle=style, label=f"{name}: {value:.1f}")
-        axes.set(title="NLL of the binarised test images", xlabel="nats", ylabel="images")
+        axes.hist(loss, bins=80, color=TRAINING)
+        for value, what, style in ((float(loss.mean()), "mean", "-"), (float(np.median(loss)), "median", "--")):
+            axes.axvline(value, color=VALIDATION, linestyle=style, label=f"{what}: {value:.1f}")
+        axes.set(title=name, xlabel="nats", ylabel="images")
         axes.legend()
         for place, image in enumerate(worst):
             small = figure.add_subplot(grid[1, place])
             _show(small, images[image])
-            small.set_title(f"{nll[image]:.0f} nats", fontsize=9)
-            small.set_xlabel(CLASS_NAMES[labels[image]], fontsize=9)
-        figure.supxlabel("The images with the highest NLL, before they were binarised", fontsize=10)
+            small.set_title(f"{loss[image]:.0f} nats", fontsize=9)
+            small.set_xlabel(_short(class_names[labels[image]]), fontsize=9)
+        figure.supxlabel("The images with the highest, in gray", fontsize=10)
     return figure
 
 
-def kl_per_latent(kl: Array, error: Array, active: NDArray[np.bool_]) -> Figure:
+def kl_per_latent(kl: Array, error: Array, active: NDArray[np.bool_], targets: str) -> Figure:
     """KL of each latent, highest first.
 
     Args:
         kl: (latent,) nats, mean over images of the KL of q(z_j|x) from the aggregate posterior's Gaussian.
         error: (latent,) its standard error over images.
         active: (latent,) whether the latent is active.
+        targets: Of the encoder: "gray" or "binarised".
     """
     order = np.argsort(-kl, kind="stable")
     with mpl.rc_context(STYLE):
@@ -305,7 +326,7 @@ def kl_per_latent(kl: Array, error: Array, active: NDArray[np.bool_]) -> Figure:
                 axes.bar(places[chosen], kl[rows], yerr=1.96 * error[rows], color=colour, capsize=2, label=label)
         axes.set_xticks(places, [str(latent) for latent in order], fontsize=7 if len(order) > 30 else 10)
         axes.set(
-            title="KL of each latent from the aggregate posterior's Gaussian, binarised test images",
+            title=f"KL of each latent from the aggregate posterior's Gaussian, {targets} test images",
             xlabel="latent",
             ylabel="nats per image",
         )
@@ -358,6 +379,11 @@ def apart(places: Array, gap: float) -> Array:
     for lower, upper in pairwise(order):
         moved[upper] = max(moved[upper], moved[lower] + gap)
     return moved
+
+
+def _short(name: str) -> str:
+    """As much of a name as there is room for below a small image."""
+    return name if len(name) <= _SHORT else f"{name[: _SHORT - 1]}…"
 
 
 def _show(axes: Axes, image: Array) -> None:

@@ -33,7 +33,7 @@ def refine(
 
     Args:
         vae: The model; its weights stay.
-        images: (count, 28, 28) float32, binary; all are in memory at once, and so are their logits.
+        images: (count, rows, columns) float32, binary; all are in memory at once, and so are their logits.
         posterior: q(z|x) of the images by the encoder.
         seed: Of the latent noise.
         steps: Updates.

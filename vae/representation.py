@@ -49,10 +49,13 @@ def accuracies(
         advance: Called after each classifier, for progress.
 
     Returns:
-        `linear_probe` and `nearest_neighbours`: the setting chosen, the first of equals; `validation_accuracy` and
-        `test_accuracy`, shares of the images, with their errors over images (`_se`). For the probe also the
-        `iterations` that it took: if they are the most allowed, it was ended before it converged.
+        Nothing where all images are of one class. Else `linear_probe` and `nearest_neighbours`: the setting chosen, the
+        first of equals; `validation_accuracy` and `test_accuracy`, shares of the images, with their errors over images
+        (`_se`). For the probe also the `iterations` that it took: if they are the most allowed, it was ended before it
+        converged.
     """
+    if len(np.unique(train.labels)) < 2:
+        return {}
     probes: dict[float, Any] = {
         strength: make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=iterations))
         for strength in inverse_regularisation

@@ -1,20 +1,26 @@
 """Means over images, with their errors, from values of each image."""
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vae.fashion_mnist import IMAGE_SHAPE
-
 #: Losses of an image are multiples of this many nats: far below their noise, and small when compressed.
 GRID_NATS = 2.0**-7
 
-#: Nats of an image that are one bit for each of its pixels.
-NATS_PER_BIT_PER_DIM = math.prod(IMAGE_SHAPE) * math.log(2)
-
 TARGETS = ("gray", "binarised")
+
+
+def targets_of(values: Mapping[str, NDArray[Any]]) -> list[str]:
+    """Lists the targets that losses of images were found for; `preprocess.binarisation: none` leaves the gray ones."""
+    return [targets for targets in TARGETS if f"{targets}_kl_nats" in values]
+
+
+def nats_per_bit_per_dim(image_shape: Iterable[int]) -> float:
+    """Nats of an image that are one bit for each of its pixels."""
+    return math.prod(image_shape) * math.log(2)
 
 
 def on_grid(nats: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -62,22 +68,24 @@ def losses_of(values: dict[str, NDArray[Any]], targets: str) -> dict[str, NDArra
 
 
 def summarise(values: dict[str, NDArray[Any]]) -> dict[str, dict[str, float]]:
-    """For gray and for binarised targets, the mean of each loss, its error over images (`_se`) and over draws (`_mc`).
+    """For each kind of targets the mean of each loss, its error over images (`_se`) and over draws (`_mc`).
 
     The NLL also in bits per dimension, with the draws per image (`nll_samples`), the mean over images of how many draws
     of equal weight they are worth (`nll_effective_samples`, Kong 1992), and by how much its expectation is above
     -log p(x) (`nll_nats_bias`), to the first order in the variance of a mean weight, so only where they are many.
     """
     summary: dict[str, dict[str, float]] = {}
-    for targets in TARGETS:
+    for targets in targets_of(values):
         summary[targets] = {}
         for name, nats in losses_of(values, targets).items():
             mean, error = mean_and_error(nats)
             over = error_over_draws(values[f"{targets}_{name.removesuffix('_nats')}_mc_nats"])
             summary[targets] |= {name: mean, f"{name}_se": error, f"{name}_mc": over}
-    binarised = summary["binarised"]
+    if "binarised" not in summary:
+        return summary
+    binarised, per_bit = summary["binarised"], nats_per_bit_per_dim(values["image_shape"].tolist())
     for ending in ("", "_se", "_mc"):
-        binarised[f"nll_bits_per_dim{ending}"] = binarised[f"nll_nats{ending}"] / NATS_PER_BIT_PER_DIM
+        binarised[f"nll_bits_per_dim{ending}"] = binarised[f"nll_nats{ending}"] / per_bit
     samples = int(values["binarised_nll_samples"])
     variance = np.square(values["binarised_nll_mc_nats"].astype(np.float64))
     binarised["nll_samples"] = samples

@@ -123,7 +123,7 @@ def fit(
 
     Args:
         run: The training, which goes on from where it is.
-        validation: (count, 28, 28) float32, gray or binarised as the training targets are.
+        validation: (count, rows, columns) float32, gray or binarised as the training targets are.
         save: Keeps the run's arrays, after each validation.
         advance: Told the images of each block of steps, and a note for the user.
 
@@ -199,7 +199,7 @@ class Trainer:
 
         Args:
             vae: What is trained; its weights are where training starts.
-            images: (count, 28, 28) float32 in [0, 1].
+            images: (count, rows, columns) float32 in [0, 1].
             recipe: How to train.
             strategy: Shares every batch among several workers; None trains in this process alone.
 
@@ -348,8 +348,8 @@ class Trainer:
         """The training step: one update of the weights, by all workers together.
 
         Args:
-            images: (batch, 28, 28) float32, seen by the encoder and reconstructed by the decoder; the same on every
-                worker, which takes its share of them.
+            images: (batch, rows, columns) float32, seen by the encoder and reconstructed by the decoder; the same on
+                every worker, which takes its share of them.
             step: () int64, from the start of training; with the seed it fixes the latent noise.
             samples: Draws of q(z|x) per image. With one, the evidence lower bound is maximised, with more the
                 importance-weighted one.

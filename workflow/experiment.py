@@ -6,8 +6,11 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ruamel.yaml import YAML
+
+from pipeline.params.section import PARAMS_FILE
 from workflow.command import end
-from workflow.history.presets import METRICS, read_preset, record_run
+from workflow.history.presets import DATA_SECTION, METRICS, read_preset, record_run
 from workflow.summary import table
 
 
@@ -21,7 +24,11 @@ def main(arguments: Sequence[str]) -> int:
         StageError: If there is no such preset.
     """
     name, *options = arguments or [""]
-    settings = [part for setting in overrides(read_preset(name)) for part in ("--set-param", setting)]
+    settings = [
+        part
+        for setting in overrides(read_preset(name), YAML(typ="safe").load(PARAMS_FILE))
+        for part in ("--set-param", setting)
+    ]
     done = subprocess.run(["dvc", "exp", "run", "--name", name, *settings, *options], check=False)
     if done.returncode:
         return done.returncode
@@ -32,11 +39,19 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def overrides(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """`section.key=value` of each value, as `dvc exp run --set-param` reads it."""
+def overrides(sections: Mapping[str, Mapping[str, Any]], present: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What `dvc exp run --set-param` reads: `++section.key=value`, and `~section.key` of one that another data set has.
+
+    Args:
+        sections: The preset's.
+        present: Those of `params.yaml`.
+    """
     for section, values in sections.items():
         for key, value in values.items():
-            yield f"{section}.{key}={json.dumps(value)}"
+            yield f"++{section}.{key}={json.dumps(value)}"
+    if DATA_SECTION in sections:
+        for key in present.get(DATA_SECTION, {}).keys() - sections[DATA_SECTION].keys():
+            yield f"~{DATA_SECTION}.{key}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Draws garments, or reconstructs images, with the exported networks: ONNX Runtime, numpy and Pillow, no TensorFlow.
+"""Draws images, or reconstructs given ones, with the exported networks: ONNX Runtime, numpy and Pillow, no TensorFlow.
 
 python -m workflow.generate samples --count 64 --seed 0 --output samples.png
 python -m workflow.generate reconstruct bag.png boot.png --output reconstructed
@@ -8,21 +8,22 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pipeline.errors import StageError
 from pipeline.files import atomic, prove
+from pipeline.images import Conversion, looks_inverted, open_image, to_square
 from vae.explorer import sprite
 from vae.onnx_runtime import ExportedVAE
 from workflow.command import end
 
 EXPORT = Path("data/export")
 
-_SIDE = 28
 _MOST = 10_000
 _MARGIN = 2
 
@@ -54,15 +55,18 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workflow.generate", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
-    drawn = commands.add_parser("samples", help="a sheet of garments drawn from the prior")
+    drawn = commands.add_parser("samples", help="a sheet of images drawn from the prior")
     drawn.add_argument("--count", type=_between(1, _MOST), default=64)
     drawn.add_argument("--seed", type=_between(0, 2**31 - 1), default=0, help="equal seeds give equal bytes")
     drawn.add_argument("--binary", action="store_true", help="draw pixels too, instead of showing their probabilities")
     place = drawn.add_mutually_exclusive_group(required=True)
     place.add_argument("--output", type=_png, metavar="FILE.png", help="one sheet")
     place.add_argument("--folder", type=Path, help="a file for each, 0000.png and so on")
-    given = commands.add_parser("reconstruct", help="what the model makes of images, 28 x 28 and gray as in the data")
+    given = commands.add_parser("reconstruct", help="what the model makes of images of any size and colours")
     given.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
+    given.add_argument("--fit", choices=("crop", "pad"), default="pad", help="how they become square; default: pad")
+    given.add_argument("--background", type=_between(0, 255), default=0, help="gray of padding and behind transparency")
+    given.add_argument("--invert", action="store_true", help="make dark bright, for images that are dark on bright")
     given.add_argument("--output", dest="folder", type=Path, required=True, metavar="FOLDER")
     for command in (drawn, given):
         command.add_argument("--export", type=Path, default=EXPORT, metavar="FOLDER", help=f"default: {EXPORT}")
@@ -105,20 +109,23 @@ def load(folder: Path) -> ExportedVAE:
 
 
 def samples(vae: ExportedVAE, count: int, seed: int, *, binary: bool = False) -> NDArray[np.float32]:
-    """Draws of the model, (count, 28, 28) float32: probabilities of pixels, or pixels drawn too, 0 or 1.
+    """Draws of the model, (count, rows, columns) float32: probabilities of pixels, or pixels drawn too, 0 or 1.
 
-    The noise is that of the stages: a seed and count of `figures` or `samples` give the garments that they drew.
+    The noise is that of the stages: a seed and count of `figures` or `samples` give the images that they drew.
     """
     generator = np.random.default_rng(seed)
     noise = generator.standard_normal((count, vae.latent_dim), np.float32)
     if not binary:
         return np.concatenate([vae.decode(vae.from_noise(noise[part])) for part in _parts(count)])
-    uniform = generator.random((count, _SIDE, _SIDE), np.float32)
+    uniform = generator.random((count, *vae.image_shape), np.float32)
     return np.concatenate([vae.draw(vae.from_noise(noise[part]), uniform[part]) for part in _parts(count)])
 
 
 def reconstructions(vae: ExportedVAE, images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Probability of each pixel given the mean of q(z|x), as evaluation shows them; both (count, 28, 28) float32."""
+    """Probability of each pixel given the mean of q(z|x), as evaluation shows them.
+
+    Both (count, rows, columns) float32.
+    """
     return np.concatenate([vae.decode(vae.encode(images[part])[0]) for part in _parts(len(images))])
 
 
@@ -151,22 +158,42 @@ def _reconstructed_pictures(vae: ExportedVAE, options: argparse.Namespace) -> di
         raise StageError(
             f"{', '.join(lost)} would be replaced by a reconstruction; name another folder than {options.folder}"
         )
-    images = np.stack([_read(path) for path in options.images])
+    images = np.stack([_read(path, vae, options) for path in options.images]).astype(np.float32) / np.float32(255)
     return dict(zip(targets, _as_bytes(reconstructions(vae, images)), strict=True))
 
 
-def _read(path: Path) -> NDArray[np.float32]:
-    """An image as the model takes it, (28, 28) float32 in [0, 1], the garment bright on black."""
+def _read(path: Path, vae: ExportedVAE, options: argparse.Namespace) -> NDArray[np.uint8]:
+    """An image as the model takes it, (rows, columns) uint8. Says what was done to it, and if it looks inverted.
+
+    Raises:
+        StageError: If it cannot be taken.
+    """
     try:
-        with Image.open(path) as image:
-            if image.mode != "L" or image.size != (_SIDE, _SIDE):
-                raise StageError(
-                    f"{path} is {image.size[0]} x {image.size[1]} of mode {image.mode}; expected 28 x 28 of mode L, 8 "
-                    f"bits of gray, the garment bright on black: resize and convert it first"
-                )
-            return np.asarray(image, np.float32) / np.float32(255)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # as Pillow's readers fail
-        raise StageError(f"{path} is not readable as an image ({error}); expected a PNG or the like") from error
+        with path.open("rb") as file:
+            image, read = open_image(file)
+        array, made, inner = _fitted(image, vae.image_shape, options)
+    except (OSError, StageError) as error:
+        raise StageError(f"{path} cannot be taken: {error}") from error
+    if read or made:
+        print(f"{path}: {', '.join([*read, *made])}")
+    if looks_inverted(inner, 255 * vae.border_gray):
+        words = "without" if options.invert else "with"
+        print(f"generate: {path} looks inverted beside the model's data: try it {words} --invert", file=sys.stderr)
+    return array
+
+
+def _fitted(
+    image: Image.Image, shape: tuple[int, int], options: argparse.Namespace
+) -> tuple[NDArray[np.uint8], list[str], NDArray[np.uint8]]:
+    """An image of a shape, what was done to it, and its inner part, whose border is no padding."""
+    rows, columns = shape
+    if rows == columns:
+        conversion = Conversion(columns, options.fit, options.background, options.invert)
+        return *to_square(image, conversion), to_square(image, replace(conversion, fit="crop"))[0]
+    if (image.mode, image.size) != ("L", (columns, rows)):
+        raise StageError(f"expected {columns} x {rows} of mode L, as the model's data; others are made square only")
+    array = np.asarray(ImageOps.invert(image) if options.invert else image)
+    return array, ["inverted"] if options.invert else [], array
 
 
 def _as_bytes(images: NDArray[np.float32]) -> NDArray[np.uint8]:

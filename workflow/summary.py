@@ -8,7 +8,8 @@ from typing import Any
 from pipeline.errors import StageError
 from workflow.command import end
 from workflow.compare.tolerance import flatten, held_against
-from workflow.history.revisions import changed, resolve
+from workflow.history.data_sets import require_same_images
+from workflow.history.revisions import WORKSPACE, changed, resolve
 
 EVALUATION = Path("metrics/evaluation.json")
 PROCESSOR = Path("metrics/processor.json")
@@ -29,6 +30,7 @@ def main() -> int:
     ours = EVALUATION.read_bytes()
     try:
         committed = resolve("HEAD").require(EVALUATION)
+        require_same_images(resolve("HEAD"), resolve(WORKSPACE))
     except StageError as error:
         committed, verdict, status = b"null", f"No committed results to compare with: {error}", 0
     else:

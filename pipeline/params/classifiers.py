@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
+from pipeline.errors import StageError
 from pipeline.params.section import Count, Section, frozen
 
 Neighbours = Annotated[tuple[Annotated[int, Field(ge=1, le=1000)], ...], BeforeValidator(frozen)]
@@ -11,11 +12,22 @@ Strengths = Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator
 
 
 class Classifiers(Section):
-    """Classifiers of garments, and what is tried for them; validation images choose."""
+    """Classifiers of images, and what is tried for them; validation images choose."""
 
     neighbours: Annotated[Neighbours, Field(min_length=1)]  # k of k-nearest-neighbours
     inverse_regularisation: Annotated[Strengths, Field(min_length=1)]  # C of logistic regression
     iterations: Count  # of its optimiser, at most
+
+    def require_fitting(self, section: str, images: int) -> None:
+        """Refuses more neighbours than there are training images.
+
+        Raises:
+            StageError: If a k is more.
+        """
+        if max(self.neighbours) > images:
+            raise StageError(
+                f"{section}.neighbours = {max(self.neighbours)}: it should be at most {images}, the images"
+            )
 
 
 class Baseline(Classifiers):

@@ -1,12 +1,15 @@
 """The section `export`."""
 
-from pydantic import Field
+from typing import Annotated
 
+from pipeline.counts import Images, between
 from pipeline.params.section import Section, Seed
+
+MOST = 10_000
 
 
 class Export(Section):
     """How the exported networks are held against Keras'."""
 
     seed: Seed  # of the prior's noise
-    images: int = Field(ge=1, le=10_000)  # the first ones of the validation split
+    images: Annotated[Images, between(1, MOST)]  # the first ones of the validation split

@@ -1,10 +1,11 @@
 """What a section of `params.yaml` is, and how one is read. This package may reject a value, never change one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import ErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -31,13 +32,44 @@ class Section(BaseModel):
         """The project's modules that are imported by a name in this section."""
         return []
 
+    @classmethod
+    def chosen(cls, content: Any) -> type[Self]:  # noqa: ARG003 - sections that name a class look at it
+        """The class that content is checked by: itself, or one that the content names.
+
+        Raises:
+            StageError: If it names none.
+        """
+        return cls
+
 
 class Whole(Section):
     """All of `params.yaml`: its fields are the sections."""
 
+    @property
+    def named_modules(self) -> list[str]:
+        """Those of all sections."""
+        return [module for name in type(self).model_fields for module in getattr(self, name).named_modules]
+
+    @classmethod
+    def chosen(cls, content: Any) -> type[Self]:
+        """This class with the chosen one of each section."""
+        given = content if isinstance(content, Mapping) else {}
+        kinds = {name: field.annotation for name, field in cls.model_fields.items()}
+        sections = {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Section)}
+        chosen = {name: kind.chosen(given.get(name)) for name, kind in sections.items()}
+        changed = tuple((name, kind) for name, kind in chosen.items() if kind is not kinds[name])
+        return cast(type[Self], _with(cls, changed)) if changed else cls
+
 
 S = TypeVar("S", bound=Section)
 W = TypeVar("W", bound=Whole)
+
+
+@cache
+def _with(kind: type[Whole], sections: tuple[tuple[str, type[Section]], ...]) -> type[Whole]:
+    """A class like `kind` with other classes for some sections; always the same one, as values of two are unequal."""
+    fields: dict[str, Any] = {name: (section, ...) for name, section in sections}
+    return create_model(kind.__name__, __base__=kind, __module__=kind.__module__, **fields)
 
 
 def frozen(items: Any) -> tuple[Any, ...]:
@@ -83,10 +115,13 @@ def _read(path: Path, sections: Iterable[str]) -> dict[str, Any]:
 
 def _validate(kind: type[S], content: Any, path: Path, prefix: tuple[str, ...]) -> S:
     try:
+        kind = kind.chosen(content)
         return kind.model_validate(content)
     except ValidationError as error:
         lines = [f"  {_sentence(kind, details, prefix)}" for details in error.errors()]
         raise StageError("\n".join([f"{path} is refused:", *lines])) from error
+    except StageError as error:
+        raise StageError(f"{path} is refused:\n  {error}") from error
 
 
 def _sentence(kind: type[Section], details: ErrorDetails, prefix: tuple[str, ...]) -> str:

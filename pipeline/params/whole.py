@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pipeline.params.classifiers import Baseline, Represent
+from pipeline.params.data import Data
 from pipeline.params.evaluate import Evaluate
 from pipeline.params.explore import Explore
 from pipeline.params.export import Export
@@ -21,6 +22,7 @@ from pipeline.params.train import Train
 class Params(Whole):
     """The whole of `params.yaml`."""
 
+    data: Data
     preprocess: Preprocess
     model: Model
     train: Train
@@ -35,11 +37,6 @@ class Params(Whole):
     export: Export
     kernels: Kernels
     threads: Threads
-
-    @property
-    def named_modules(self) -> list[str]:
-        """Those of the model."""
-        return self.model.named_modules
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:

@@ -79,8 +79,8 @@ FAULTS = {
     ),
     "test images have the labels of others": Fault(
         "stages/preprocess.py",
-        '_split(arrays["test_images"], ',
-        '_split(arrays["test_images"][::-1], ',
+        '_part(given["test_images"], ',
+        '_part(given["test_images"][::-1], ',
         "test_preprocess.py::test_images_belong_to_their_labels",
     ),
     "training validates on the test split": Fault(
@@ -98,8 +98,8 @@ FAULTS = {
     ),
     "a file is not on the disk before it gets its name": Fault(
         "pipeline/files.py",
-        "            os.fsync(handle.fileno())",
-        "            pass",
+        "        os.fsync(handle)",
+        "        pass",
         "test_files.py::test_every_file_is_on_the_disk_before_it_gets_its_name",
     ),
     "a resume begins with fresh weights": Fault(

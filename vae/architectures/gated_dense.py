@@ -6,21 +6,20 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from vae.fashion_mnist import IMAGE_SHAPE
 
-
-def build(latent_dim: int, widths: Sequence[int]) -> tuple[keras.Model, keras.Model]:
+def build(latent_dim: int, widths: Sequence[int], image_shape: tuple[int, int]) -> tuple[keras.Model, keras.Model]:
     """The widths are the encoder's layers and, from the latents on, the decoder's.
 
     Args:
         latent_dim: Latents.
         widths: Units of each gated layer, h = (W x + b) * sigmoid(V x + c) (Dauphin et al. 2017, equation 1).
+        image_shape: Rows and columns of an image.
 
     Returns:
-        Encoder, (batch, 28, 28) image to mean and log_var of q(z|x), each (batch, latent_dim); and
-        decoder, (batch, latent_dim) latent to (batch, 28, 28) logits.
+        Encoder, (batch, rows, columns) image to mean and log_var of q(z|x), each (batch, latent_dim); and
+        decoder, (batch, latent_dim) latent to (batch, rows, columns) logits.
     """
-    image = keras.Input(IMAGE_SHAPE, name="image")
+    image = keras.Input(image_shape, name="image")
     hidden = _gated(layers.Flatten()(image), widths, "encoder")
     mean = layers.Dense(latent_dim, name="mean")(hidden)
     log_var = layers.Dense(latent_dim, name="log_var")(hidden)
@@ -28,8 +27,8 @@ def build(latent_dim: int, widths: Sequence[int]) -> tuple[keras.Model, keras.Mo
 
     latent = keras.Input((latent_dim,), name="latent")
     hidden = _gated(latent, widths, "decoder")
-    logits = layers.Dense(math.prod(IMAGE_SHAPE), name="pixels")(hidden)
-    decoder = keras.Model(latent, layers.Reshape(IMAGE_SHAPE, name="logits")(logits), name="decoder")
+    logits = layers.Dense(math.prod(image_shape), name="pixels")(hidden)
+    decoder = keras.Model(latent, layers.Reshape(image_shape, name="logits")(logits), name="decoder")
     return encoder, decoder
 
 

@@ -7,14 +7,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+from ruamel.yaml import YAML
 
 from pipeline.environment import LOCK_FILE, NUMERIC_FILE, read_numeric, running_python
 from pipeline.errors import StageError
 from workflow.audit.machine import kernel_flags
-from workflow.history.lock import LOCK, outputs
+from workflow.history.lock import LOCK, PARAMS, added, outputs
 from workflow.history.revisions import Revision
 from workflow.history.working_copy import write_files, write_settings
+from workflow.release.pack import cache_folder, is_proven, objects, place
 
 #: Files that say which environment a commit runs in.
 _ENVIRONMENT = (LOCK_FILE, Path("requirements/build.txt"))
@@ -91,6 +94,40 @@ def remove_results(revision: Revision, project: Path) -> None:
         else:
             target.unlink(missing_ok=True)
     write_settings(project, cache={"dir": "cache"}, core={"no_scm": "true"})
+
+
+def bring_images(revision: Revision, project: Path) -> bool:
+    """Brings the folder of images that the data are made of from DVC's cache, if git ignores it.
+
+    Args:
+        revision: The commit.
+        project: Its checkout, with the parameters that are to be run.
+
+    Returns:
+        Whether there is such a folder.
+
+    Raises:
+        StageError: If DVC does not keep it, its cache here lacks some of it, or a file would lie outside the checkout.
+    """
+    source = str(YAML(typ="safe").load(project / PARAMS).get("data", {}).get("source", ""))
+    if not source or revision.hashes(source):
+        return False
+    md5 = added(revision, source)
+    if md5 is None:
+        raise StageError(
+            f"the images of {revision.label} lie in {source}, which is neither in git nor kept by DVC, so nobody else "
+            f"has them; expected {source}.dvc, which `dvc add {source}` writes"
+        )
+    cache = cache_folder()
+    for path, of_file in objects(cache, source, md5).items():
+        if {"..", ".git", "/"} & {*PurePosixPath(path).parts}:
+            raise StageError(f"{revision.label} has images that lead out of the project: {path}")
+        if not is_proven(place(cache, of_file), of_file):
+            raise StageError(f"DVC's cache lacks {path}; `dvc pull`, or `dvc add {source}` where the images are")
+        if not of_file.endswith(".dir"):
+            (project / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(place(cache, of_file), project / path)
+    return True
 
 
 def other_environment(project: Path) -> str:

@@ -5,6 +5,7 @@ Each check yields a subject, which is a file, output or parameter, and what is w
 
 import csv
 import io
+import math
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,12 +18,12 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.environment import LOCK_FILE, NUMERIC_FILE, NUMERIC_PACKAGES, locked_versions, read_numeric
 from pipeline.files import significant
-from vae.fashion_mnist import CLASS_NAMES, SHA256
-from vae.statistics import NATS_PER_BIT_PER_DIM, TARGETS, losses_of, mean_and_error
+from vae.statistics import TARGETS, losses_of, mean_and_error
 from workflow.audit.checkout import UNTRACKED
 from workflow.audit.evidence import seed_findings
 from workflow.audit.findings import COMMIT, WORKSPACE, Finding
 from workflow.audit.records import provenance_findings
+from workflow.history.data_sets import FACTS, PER_CLASS, class_names, facts_of, published
 from workflow.history.lock import LOCK, contradictions, outputs, stages_of
 from workflow.history.per_image import PER_IMAGE, SPLITS, of_split, values_in
 from workflow.history.revisions import Revision
@@ -31,7 +32,6 @@ from workflow.history.staleness import stale_stages
 GRAPH = "dvc.yaml"
 
 _CARD = "metrics/model_card.md"
-_PER_CLASS = "metrics/per_class.csv"
 
 #: Files of metrics whose values the card quotes, beside the table by class.
 _OF_CARD = ("evaluation", "outliers", "samples")
@@ -40,7 +40,7 @@ _OF_CARD = ("evaluation", "outliers", "samples")
 _QUOTED = re.compile(r"(?P<number>-?\d+\.\d+) ± (?P<error>\d+\.\d+)")
 
 #: What reading a file raises that is not of its form.
-_MALFORMED = (ValueError, LookupError, TypeError, AttributeError, EOFError, OSError, YAMLError, BadZipFile, zlib.error)
+MALFORMED = (ValueError, LookupError, TypeError, AttributeError, EOFError, OSError, YAMLError, BadZipFile, zlib.error)
 
 Found = Iterator[tuple[str, str]]
 
@@ -75,7 +75,7 @@ def quick_findings(revision: Revision, checkout: Path) -> list[Finding]:
         try:
             for subject, words in look():
                 findings.append(Finding(check, place, subject, words))
-        except _MALFORMED as error:
+        except MALFORMED as error:
             words = f"a file is not of the form that the pipeline writes: {error!r}"
             findings.append(Finding(check, place, check, words))
     return findings
@@ -127,29 +127,36 @@ def _value_findings(revision: Revision) -> Found:
     """Means and errors of the losses, and those by class, against the losses of each image."""
     rows = values_in(revision.require(PER_IMAGE))
     stated = revision.read_json("metrics/evaluation.json")
+    classes, nats_per_bit = class_names(revision), math.prod(facts_of(revision)["image_shape"]) * math.log(2)
     by_class = {(row["split"], row["targets"], row["class"]): row for row in _per_class(revision)}
     for split, targets in product(SPLITS, TARGETS):
-        images = of_split(rows, split)
+        images, of_split_stated = of_split(rows, split), stated.get(split, {})
+        if targets not in of_split_stated and f"{targets}_kl_nats" not in images:
+            continue  # images that are not made binary have no such losses
         losses = losses_of(images, targets)
         values = _values(losses)
         for name in ("nll_nats", "nll_nats_se") if "nll_nats" in losses else ():
-            values[name.replace("nats", "bits_per_dim")] = values[name] / NATS_PER_BIT_PER_DIM
-        of_split_stated = stated.get(split, {}).get(targets, {})
-        yield from _differing(values, of_split_stated, f"metrics/evaluation.json {split}.{targets}")
-        for label, words in enumerate(CLASS_NAMES):
+            values[name.replace("nats", "bits_per_dim")] = values[name] / nats_per_bit
+        of_targets = of_split_stated.get(targets, {})
+        yield from _differing(values, of_targets, f"metrics/evaluation.json {split}.{targets}")
+        for label, words in enumerate(classes):
             of_class = _values({name: nats[images["label"] == label] for name, nats in losses.items()})
             row = by_class.get((split, targets, words), {})
-            yield from _differing(of_class, row, f"{_PER_CLASS} {split}.{targets}.{words}")
+            yield from _differing(of_class, row, f"{PER_CLASS} {split}.{targets}.{words}")
 
 
 def _per_class(revision: Revision) -> Iterable[dict[str, str]]:
-    return csv.DictReader(io.StringIO(revision.require(_PER_CLASS).decode()))
+    return csv.DictReader(io.StringIO(revision.require(PER_CLASS).decode()))
 
 
 def _values(losses: Mapping[str, Any]) -> dict[str, float]:
+    """Mean and error by name; of a single image no error, of none nothing."""
     found = {}
     for name, nats in losses.items():
-        found[name], found[f"{name}_se"] = mean_and_error(nats)
+        if len(nats) > 1:
+            found[name], found[f"{name}_se"] = mean_and_error(nats)
+        elif len(nats):
+            found[name] = float(nats[0])
     return found
 
 
@@ -175,7 +182,7 @@ def _pairs(content: Any) -> Iterator[tuple[float, float]]:
     for name, value in content.items():
         if isinstance(value, Mapping):
             yield from _pairs(value)
-        elif f"{name}_se" in content and value != "":
+        elif f"{name}_se" in content and "" not in (value, content[f"{name}_se"]):  # as in rows of a table
             yield float(value), float(content[f"{name}_se"])
 
 
@@ -186,10 +193,11 @@ def _unfinished_findings(revision: Revision) -> Found:
 
 
 def _data_findings(revision: Revision) -> Found:
-    stated = revision.read_json("metrics/data.json")["sha256"]
-    for name, digest in SHA256.items():
+    """The arrays against the published ones. A folder of images is published nowhere: it is held against the lock."""
+    stated = facts_of(revision)["sha256"]
+    for name, digest in published(revision).items():
         if stated.get(name) != digest:
-            yield f"metrics/data.json {name}", f"has sha256 {stated.get(name)}, the published one {digest}"
+            yield f"{FACTS} {name}", f"has sha256 {stated.get(name)}, the published one {digest}"
 
 
 def _environment_findings(checkout: Path) -> Found:

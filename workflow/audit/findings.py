@@ -57,7 +57,7 @@ CHECKS: Mapping[str, Check] = {
         "git holds no data, no unfinished work of stages and no cache of DVC",
         "a state with forged numbers, from which a stage would go on",
     ),
-    "data": Check("the data are the published ones, by sha256", "another data set"),
+    "data": Check("the data are the published ones, by sha256, where they are published", "another data set"),
     "environment": Check(
         "numeric.txt has the versions of requirements/runtime.txt", "a lock of the environment edited"
     ),

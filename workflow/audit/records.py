@@ -58,7 +58,7 @@ def provenance_findings(revision: Revision) -> Iterator[tuple[str, str]]:
     params = revision.read_yaml(PARAMS)
     files = {path: _sha256(revision, path) for path in {path for one in records.values() if one for path in one.files}}
     stages = [stage for stage, record in records.items() if record and record.code]
-    code = code_digests(stages, params["model"], revision.read) if stages else {}
+    code = code_digests(stages, params, revision.read) if stages else {}
     for stage, record in records.items():
         if not record:
             yield f"{FOLDER}/{stage}.json", f"missing, or not of the form that {stage} writes"

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.errors import StageError
 from pipeline.files import write_json
-from workflow.audit.checkout import Checkout, checkout, other_environment, remove_results, stated_python
+from workflow.audit.checkout import Checkout, bring_images, checkout, other_environment, remove_results, stated_python
 from workflow.audit.outcomes import Outcome, outcomes
 from workflow.audit.recorded import Recorded
 from workflow.history.revisions import Revision
@@ -84,8 +84,10 @@ def _rerun(commit: Revision, place: Checkout, recorded: Recorded | None) -> Run:
         remove_results(commit, project)
         if recorded:
             recorded.put(place)
-        write_json(notes, {"started": now()})
-    source = _fetch(place)
+        kept = bring_images(commit, project)
+        write_json(notes, {"started": now(), "kept": kept})
+    told = json.loads(notes.read_text(encoding="utf-8"))
+    source = _fetch(place) or ("DVC's cache" if told["kept"] else "")
     place.run("dvc", "repro")
     ended = time.monotonic()
     records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((project / "runs").glob("*.json"))]
@@ -93,7 +95,7 @@ def _rerun(commit: Revision, place: Checkout, recorded: Recorded | None) -> Run:
     classes = {"commit": _class(commit), "run anew": _class(made)}
     same_class = classes["commit"] == classes["run anew"]
     return Run(
-        started=json.loads(notes.read_text(encoding="utf-8"))["started"],
+        started=told["started"],
         finished=now(),
         setup_seconds=round(ready - began, 1) if differing else 0.0,
         pipeline_seconds=round(ended - ready, 1),

@@ -12,11 +12,13 @@ from in_toto_attestation.v1.resource_descriptor import ResourceDescriptor
 from in_toto_attestation.v1.statement import Statement
 
 from pipeline.environment import LOCK_FILE
-from vae.fashion_mnist import SHA256
-from workflow.audit.checks import unreadable
+from pipeline.errors import StageError
+from workflow.audit.checks import MALFORMED, unreadable
 from workflow.audit.records import FOLDER, recorded_outputs
 from workflow.audit.verdict import Audit
+from workflow.history.data_sets import facts_of
 from workflow.history.lock import LOCK
+from workflow.history.revisions import Revision
 
 #: Files of an audit's folder: the record, and the record in an envelope with its signature.
 RECORD, ENVELOPE = "audit.json", "audit.dsse.json"
@@ -79,10 +81,10 @@ def _subjects(audit: Audit) -> dict[str, str]:
 
 
 def _dependencies(audit: Audit) -> list[dict[str, Any]]:
-    """The commit, the lock of the environment, the published arrays, and the installed packages."""
+    """The commit, the lock of the environment, the arrays of images and labels, and the installed packages."""
     commit = audit.revision.commit
     files = {str(LOCK_FILE): sha256(audit.revision.require(LOCK_FILE)).hexdigest()}
-    files |= {f"fashion_mnist/{name}": digest for name, digest in SHA256.items()}
+    files |= _arrays(audit.revision)
     return [
         *([{"name": "source", "digest": {"gitCommit": commit}}] if commit else []),  # none of a workspace
         *({"name": name, "digest": {"sha256": digest}} for name, digest in files.items()),
@@ -91,6 +93,15 @@ def _dependencies(audit: Audit) -> list[dict[str, Any]]:
             for name, facts in audit.packages.items()
         ),
     ]
+
+
+def _arrays(revision: Revision) -> dict[str, str]:
+    """sha256 of the arrays that the commit states; check `data` holds them against the published ones."""
+    try:
+        facts = facts_of(revision)
+        return {f"{facts['name']}/{array}": str(digest) for array, digest in facts["sha256"].items()}
+    except (StageError, *MALFORMED):  # a finding already
+        return {}
 
 
 def _annotations(audit: Audit) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from typing import Any
 
 from workflow.compare.changes import changes, values
 from workflow.compare.paired import LEVEL, POWER
-from workflow.compare.verdicts import PRIMARY, fitting_seeds, verdicts
+from workflow.compare.verdicts import GRAY_PRIMARY, PRIMARY, fitting_seeds, verdicts
+from workflow.history.data_sets import require_same_images
 from workflow.history.lock import contradictions
 from workflow.history.revisions import Revision
 
@@ -52,11 +53,13 @@ def compare(base: Revision, head: Revision) -> Comparison:
     """The comparison of two revisions.
 
     Raises:
-        StageError: If one lacks results, or they are of different images.
+        StageError: If one lacks results, or they are of different images or targets.
     """
+    require_same_images(base, head)
     seeds, reason = fitting_seeds(base, head)
     rows = verdicts(base, head, seeds)
-    primary = next(row for row in rows if (row["targets"], row["metric"]) == PRIMARY)
+    of_loss = {(row["targets"], row["metric"]): row for row in rows}
+    primary = of_loss.get(PRIMARY) or of_loss[GRAY_PRIMARY]
     return Comparison(
         base=base.label,
         head=head.label,
@@ -80,7 +83,7 @@ def _notes(base: Revision, head: Revision) -> Iterator[str]:
             more = f", and {len(untrue) - 1} more" if len(untrue) > 1 else ""
             yield f"The results of {revision.label} are not its own ({untrue[0]}{more}): run `dvc repro` there"
     before, after = (
-        revision.read_json("metrics/evaluation.json")["validation"]["binarised"].get("nll_samples")
+        revision.read_json("metrics/evaluation.json")["validation"].get("binarised", {}).get("nll_samples")
         for revision in (base, head)
     )
     if before and after and before != after:

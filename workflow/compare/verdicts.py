@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import StageError
-from vae.statistics import GRID_NATS, TARGETS, losses_of
+from vae.statistics import GRID_NATS, losses_of, targets_of
 from workflow.compare.paired import Difference, Spread, paired_difference
 from workflow.history.lock import WEIGHTS, outputs
 from workflow.history.per_image import PER_IMAGE, SPLITS, Values, of_split, values_in
@@ -17,6 +17,9 @@ from workflow.history.seeds import Run, digest_of, record_in
 
 #: The loss that decides, chosen before any is looked at: one question, one chance of error.
 PRIMARY = ("binarised", "nll_nats")
+
+#: The one of models without binary images, which have no likelihood.
+GRAY_PRIMARY = ("gray", "elbo_nats")
 
 BETTER, WORSE, UNSEEN = "better", "worse", "no difference seen"
 
@@ -38,7 +41,7 @@ def verdicts(base: Revision, head: Revision, seeds: Sequence[Sequence[Run]]) -> 
     """
     before, after = (values_in(revision.require(PER_IMAGE)) for revision in (base, head))
     for revision, values in ((base, before), (head, after)):
-        if "binarised_nll_nats" not in values:
+        if "binarised" in targets_of(values) and "binarised_nll_nats" not in values:
             raise StageError(f"{PER_IMAGE} of {revision.label} has no NLL; expected a later commit, which estimates it")
     if any(not np.array_equal(before[name], after[name]) for name in ("split", "index")):
         raise StageError(
@@ -46,7 +49,9 @@ def verdicts(base: Revision, head: Revision, seeds: Sequence[Sequence[Run]]) -> 
             f"are compared image by image"
         )
     return [
-        _row(targets, loss, before, after, seeds) for targets in TARGETS for loss in losses_of(dict(before), targets)
+        _row(targets, loss, before, after, seeds)
+        for targets in targets_of(before)
+        for loss in losses_of(dict(before), targets)
     ]
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.code import CODE_FILE, Reader, code_digests
@@ -25,28 +25,36 @@ def outputs(revision: Revision) -> dict[str, str]:
     return {out["path"]: out["md5"] for stage in stages_of(revision).values() for out in stage.get("outs", [])}
 
 
+def added(revision: Revision, path: str) -> str | None:
+    """md5 of what `dvc add` keeps of a path that git ignores, as PATH.dvc states it; None if that does not exist."""
+    pointer = f"{path}.dvc"
+    if revision.read(pointer) is None:
+        return None
+    return next((out["md5"] for out in revision.read_yaml(pointer)["outs"] if out["path"] == Path(path).name), None)
+
+
 def contradictions(revision: Revision) -> list[str]:
     """Lists the ways in which a revision's files contradict its dvc.lock. Results are its own if the list is empty.
 
     Looks at code, parameters and the results that git tracks. What DVC alone tracks need not be here.
     """
     stages = stages_of(revision)
-    changed = of_other_code(stages, revision.read_yaml(PARAMS)["model"], revision.read)
+    changed = of_other_code(stages, revision.read_yaml(PARAMS), revision.read)
     code = (f"the code of {name}: not what it ran with" for name in changed)
     return sorted({*_params(revision, stages), *code, *_files(revision, stages)})
 
 
-def of_other_code(stages: Mapping[str, Any], model: Mapping[str, Any], read: Reader) -> list[str]:
+def of_other_code(stages: Mapping[str, Any], params: Mapping[str, Any], read: Reader) -> list[str]:
     """Lists the stages that ran with other code than the files have. `metrics/code.json` is not read: it may lie.
 
     Args:
         stages: Stages of dvc.lock. Those of older commits name each source among their deps, and are not listed.
-        model: The section `model` of the parameters.
+        params: The sections of the parameters.
         read: Reads the files.
     """
     file = str(CODE_FILE)
     ran = {name: stage["params"][file][name] for name, stage in stages.items() if file in stage.get("params", {})}
-    found = code_digests(ran, model, read) if ran else {}
+    found = code_digests(ran, params, read) if ran else {}
     return [name for name in ran if found[name] != ran[name]]
 
 
@@ -70,6 +78,7 @@ def _first_change(locked: Any, stated: Any) -> str:
 def _files(revision: Revision, stages: Mapping[str, Any]) -> Iterator[str]:
     """Names inputs and results whose md5 is another one. Below data/ git tracks nothing."""
     for name, stage in stages.items():
+        source = stage.get("params", {}).get(PARAMS, {}).get("data", {}).get("source")
         for kind, verb in (("deps", "read"), ("outs", "wrote")):
             if kind == "deps" and str(CODE_FILE) in {entry["path"] for entry in stage.get("outs", [])}:
                 continue  # it reads all code, of which comments change no result: its digests say the rest
@@ -78,18 +87,20 @@ def _files(revision: Revision, stages: Mapping[str, Any]) -> Iterator[str]:
                 if path.startswith(DATA):
                     continue
                 found = _md5(revision, path)
-                if found != entry["md5"]:
+                if found is None and path == source:
+                    yield f"{path}: neither in git nor kept by DVC, and {name} read it: `dvc add {path}`"
+                elif found != entry["md5"]:
                     yield f"{path}: not what {name} {verb}" if found else f"{path}: missing, and {name} {verb} it"
 
 
 def _md5(revision: Revision, path: str) -> str | None:
-    """md5 of a file, or of a folder's listing as DVC writes it; None if there is nothing."""
+    """md5 of a file, or of a folder's listing as DVC writes it, or what `dvc add` states of it; None if all lack."""
     content = revision.read(path)
     if content is not None:
         return md5_hex(content)
     files = sorted(revision.hashes(path))
     if not files:
-        return None
+        return added(revision, path)
     listing = [
         {"md5": md5_hex(revision.require(file)), "relpath": str(PurePosixPath(file).relative_to(path))}
         for file in files

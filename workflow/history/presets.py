@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ FOLDER = Path("presets")
 METRICS = Path("metrics")
 RUNS = Path("runs")
 GRAPH = Path("dvc.yaml")
+
+#: The section of parameters whose keys follow from one of them.
+DATA_SECTION = "data"
 
 #: The stages that the metrics of a run come from.
 STAGES = ("fetch", "preprocess", "train", "evaluate", "refine", "summarise")
@@ -41,19 +45,19 @@ def read_preset(name: str) -> dict[str, dict[str, Any]]:
     return YAML(typ="safe").load(FOLDER / f"{name}.yaml")
 
 
-def write_params(name: str, target: Path) -> None:
-    """Writes the parameters of this project with a preset's values in place of its own."""
+def write_params(target: Path, *changes: Mapping[str, Mapping[str, Any]]) -> None:
+    """Writes the parameters of this project with the values of presets, the last of which count most."""
     with target.open("w", encoding="utf-8") as handle:
-        YAML().dump(_changed_by(name), handle)
+        YAML().dump(reduce(merged, changes, YAML(typ="safe").load(PARAMS_FILE)), handle)
 
 
 def merged(params: Mapping[str, Any], changes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Parameters with the values of `changes`, by section and key, in place of their own."""
-    return {**params, **{section: {**params.get(section, {}), **values} for section, values in changes.items()}}
+    """Parameters with the values of `changes`, by section and key, in place of their own.
 
-
-def _changed_by(name: str) -> dict[str, Any]:
-    return merged(YAML(typ="safe").load(PARAMS_FILE), read_preset(name))
+    Of a data set all keys are replaced, as others have other keys.
+    """
+    kept = {section: {} if section == DATA_SECTION else values for section, values in params.items()}
+    return {**params, **{section: {**kept.get(section, {}), **values} for section, values in changes.items()}}
 
 
 def run_digest(values: Mapping[str, Any], stages: Sequence[str] = STAGES, read: Reader = read_file) -> str:
@@ -66,7 +70,7 @@ def run_digest(values: Mapping[str, Any], stages: Sequence[str] = STAGES, read: 
     sections = {entry for entry in listed if isinstance(entry, str)}  # not the digest of its code
     causes = {
         "params": {name: values[name] for name in sections},
-        "code": code_digests(stages, values["model"], read),
+        "code": code_digests(stages, values, read),
     }
     return hashlib.sha256(json.dumps(causes, sort_keys=True).encode()).hexdigest()
 
@@ -131,7 +135,8 @@ def stale_presets() -> dict[str, str]:
 
 def resolved(name: str) -> Params:
     """The parameters of this project with a preset's values in place of its own, checked."""
-    return Params.model_validate_json(json.dumps(_changed_by(name)))
+    content = merged(YAML(typ="safe").load(PARAMS_FILE), read_preset(name))
+    return Params.chosen(content).model_validate_json(json.dumps(content))
 
 
 def _json(path: Path) -> Any:

@@ -28,9 +28,10 @@ def stale_stages(folder: Path = Path()) -> list[str]:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise StageError(f"`dvc status` failed: {done.stderr.strip()}")
-    told = [stage for stage, changes in json.loads(done.stdout).items() if any(map(_counts, changes))]
+    counts = partial(_counts, folder=folder)
+    told = [stage for stage, changes in json.loads(done.stdout).items() if any(map(counts, changes))]
     stages, params = (_yaml(folder / name) for name in (LOCK, PARAMS))
-    changed = of_other_code(stages.get("stages", {}), params["model"], partial(read_file, folder=folder))
+    changed = of_other_code(stages.get("stages", {}), params, partial(read_file, folder=folder))
     return [*told, *(stage for stage in changed if stage not in told)]
 
 
@@ -38,9 +39,15 @@ def _yaml(path: Path) -> dict[str, Any]:
     return YAML(typ="safe").load(path) or {} if path.is_file() else {}
 
 
-def _counts(change: str | Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether a change that DVC tells makes a stage stale: absent data, as in a fresh checkout, do not."""
+def _counts(change: str | Mapping[str, Mapping[str, Any]], folder: Path) -> bool:
+    """Whether a change that DVC tells makes a stage stale: absent data, as in a fresh checkout, do not.
+
+    Data are what lies below data/, and what `dvc add` keeps.
+    """
     if isinstance(change, str):  # a changed command
         return True
     files = [entry for changed in change.values() for entry in changed.items()]
-    return any(not path.startswith(DATA) or state not in ("deleted", "not in cache") for path, state in files)
+    return any(
+        state not in ("deleted", "not in cache") or not (path.startswith(DATA) or (folder / f"{path}.dvc").is_file())
+        for path, state in files
+    )

@@ -9,21 +9,34 @@ from tempfile import TemporaryDirectory
 from configobj import ConfigObj
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from ruamel.yaml import YAML
 
 from pipeline.errors import StageError
+from pipeline.params.section import PARAMS_FILE
 from workflow.history.revisions import Revision, files
 
 
 @contextmanager
 def working_copy() -> Iterator[Path]:
-    """A temporary copy of the project as it stands, without data; it shares the DVC cache."""
+    """A temporary copy of the project as it stands, without data but a folder of images; it shares the DVC cache."""
     with TemporaryDirectory(prefix="fashion-vae-") as folder:
         copy = Path(folder)
         for name in files(Path()):
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(name, copy / name)
         write_settings(copy, cache={"dir": cache_of(Path())}, core={"no_scm": "true"})
+        bring_source(Path(), copy)
         yield copy
+
+
+def bring_source(project: Path, copy: Path) -> None:
+    """Copies the folder of images that the parameters of a copy name: git ignores it, so a copy lacks it.
+
+    Links into DVC's cache become files.
+    """
+    source = YAML(typ="safe").load(copy / PARAMS_FILE).get("data", {}).get("source", "")
+    if source and (project / source).is_dir() and not (copy / source).exists():
+        shutil.copytree(project / source, copy / source)
 
 
 def cache_of(project: Path) -> str:

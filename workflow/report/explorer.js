@@ -1,7 +1,6 @@
 "use strict";
-// The latent explorer: a point of the plane, the garment decoded there, and the nearest real images in all latents.
+// The latent explorer: a point of the plane, the image decoded there, and the nearest real images in all latents.
 
-const SIDE = 28; // pixels of an image
 const NEAREST = 8;
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -19,7 +18,8 @@ function svgElement(name, attributes) {
 }
 
 function copy(canvas, from, column, row) {
-  canvas.getContext("2d").drawImage(from, column * SIDE, row * SIDE, SIDE, SIDE, 0, 0, SIDE, SIDE);
+  const { width, height } = canvas;
+  canvas.getContext("2d").drawImage(from, column * width, row * height, width, height, 0, 0, width, height);
 }
 
 // The latents of images or points, one after the other, from their base64.
@@ -42,12 +42,12 @@ function neighbours(data) {
   };
 }
 
-// A dot for each real image, in a group for each class.
+// A dot for each real image, in a group for each class. A cell of the plane is a unit wide and high.
 function drawDots(dots, data, place) {
   const groups = data.classes.map((_, label) => svgElement("g", { class: "c" + label }));
   data.label.forEach((label, number) => {
     const [x, y] = [data.position[2 * number], data.position[2 * number + 1]];
-    groups[label].append(svgElement("circle", { cx: place(x), cy: place(-y), r: 5.5 }));
+    groups[label].append(svgElement("circle", { cx: place(x), cy: place(-y), r: 0.2 }));
   });
   dots.append(...groups);
   return groups;
@@ -62,7 +62,7 @@ class Explorer {
     Object.assign(this, { root, data, grid, images, last: data.grid_side - 1, near: neighbours(data) });
     this.points = data.grid_int16 && latentsOf(data.grid_int16, data.mean_step);
     this.part("grid").getContext("2d").drawImage(grid, 0, 0);
-    this.dots = drawDots(this.part("dots"), data, (value) => ((value / data.extent + 1) * this.last / 2 + 0.5) * SIDE);
+    this.dots = drawDots(this.part("dots"), data, (value) => (value / data.extent + 1) * this.last / 2 + 0.5);
     this.keys = [...root.querySelectorAll(".key")];
     this.listen();
     this.show();
@@ -88,9 +88,9 @@ class Explorer {
 
   show() {
     const [column, row] = [this.cell[0], this.last - this.cell[1]];
-    copy(this.part("garment"), this.grid, column, row);
-    this.part("marker").setAttribute("x", column * SIDE);
-    this.part("marker").setAttribute("y", row * SIDE);
+    copy(this.part("image"), this.grid, column, row);
+    this.part("marker").setAttribute("x", column);
+    this.part("marker").setAttribute("y", row);
     const told = this.point.map((value) => value.toFixed(2));
     this.part("across").setAttribute("aria-valuetext", `${told[0]} standard deviations`);
     this.part("up").setAttribute("aria-valuetext", `${told[1]} standard deviations`);
@@ -119,7 +119,7 @@ class Explorer {
 
   item({ number, distance }) {
     const item = document.createElement("li"), canvas = document.createElement("canvas");
-    canvas.width = canvas.height = SIDE;
+    [canvas.width, canvas.height] = [this.data.width, this.data.height];
     canvas.setAttribute("aria-hidden", true);
     copy(canvas, this.images, number % this.data.columns, Math.floor(number / this.data.columns));
     item.dataset.index = this.data.index[number];

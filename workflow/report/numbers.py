@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from vae.fashion_mnist import CLASS_NAMES
 from vae.statistics import GRID_NATS, mean_and_error
 from workflow.compare.changes import by_name, values
 from workflow.compare.paired import paired_difference
+from workflow.history.data_sets import class_names
 from workflow.history.lock import PARAMS
 from workflow.history.per_image import PER_IMAGE, SPLITS, of_split, values_in
 from workflow.history.revisions import Revision
@@ -66,22 +66,28 @@ def shown(number: float, error: float | None, *, sign: bool = False) -> str:
 def classes(sides: Sequence[Revision]) -> list[dict[str, Any]]:
     """Rows of the NLL of each class of binarised validation images: of each side, and the paired difference of two.
 
-    Losses and differences are (mean, standard error over images), nats. No row where a side has no losses of images.
+    Losses and differences are (mean, standard error over images), nats; of a single image there is no error and no
+    difference. No row of a class without images, and none where a side has no losses of binary images.
+
+    Args:
+        sides: Revisions of one data set.
     """
     contents = [side.read(PER_IMAGE) for side in sides]
     losses = [of_split(values_in(content), "validation") for content in contents if content is not None]
-    if len(losses) < len(sides):
+    if len(losses) < len(sides) or any("binarised_nll_nats" not in of_side for of_side in losses):
         return []
     paired = len(sides) > 1 and all(np.array_equal(losses[0][name], losses[1][name]) for name in ("index", "label"))
     rows = []
-    for label, name in enumerate(CLASS_NAMES):
+    for label, name in enumerate(class_names(sides[-1])):
         nll = [of_side["binarised_nll_nats"][of_side["label"] == label] for of_side in losses]
-        found = paired_difference(nll[0], nll[1], resolution=GRID_NATS) if paired else None
+        if not all(map(len, nll)):
+            continue
+        found = paired_difference(nll[0], nll[1], resolution=GRID_NATS) if paired and len(nll[0]) > 1 else None
         rows.append(
             {
                 "class": name,
                 "images": len(nll[-1]),
-                "losses": [mean_and_error(loss) for loss in nll],
+                "losses": [mean_and_error(loss) if len(loss) > 1 else (float(loss[0]), None) for loss in nll],
                 "difference": (found.difference, found.error) if found else None,
             }
         )

@@ -13,23 +13,27 @@ from pipeline.errors import StageError
 from vae.plots import CLASS_COLOURS
 from workflow.compare.comparison import compare
 from workflow.compare.formats import name_of, nats, sentence, signed
+from workflow.history.data_sets import require_same_images
 from workflow.history.revisions import Revision
 from workflow.report import numbers
 from workflow.report.charts import chart_library, curves
-from workflow.report.pictures import figure, sprite
+from workflow.report.pictures import figure, size, sprite
 from workflow.report.sides import origin, provenance, why_missing
 from workflow.report.sweeps import sweeps
 from workflow.templates import pages_in
 
 _EXPLORER = [f"metrics/explorer/{name}" for name in ("latents.json", "grid.png", "images.png")]
 
+#: What `fetch` draws of a data set whose images it converts.
+_SHEET = "metrics/contact_sheet.png"
+
 #: Figures, in the order of the page, with what a reader who sees none of them is told.
 _FIGURES = {
     "reconstructions": "Test images beside their reconstructions, by class and loss",
-    "samples": "Garments drawn from the model",
-    "latent_plane": "Garments decoded over the leading plane of the latent space",
+    "samples": "Images drawn from the model",
+    "latent_plane": "Images decoded over the leading plane of the latent space",
     "latent_means": "Posterior means of test images in that plane, by class",
-    "traversals": "Real garments moved along the directions of the prior that tell most",
+    "traversals": "Real images moved along the directions of the prior that tell most",
     "interpolations": "Paths between test images",
     "nearest": "Samples beside the training images that are nearest to them",
     "kl_per_latent": "KL of each latent",
@@ -48,11 +52,13 @@ def render(head: Revision, base: Revision | None) -> str:
         base: The one that stands beside it, if any.
 
     Raises:
-        StageError: If a revision has no results at all.
+        StageError: If a revision has no results at all, or two are of different images or targets.
     """
     sides = [head] if base is None else [base, head]
     for side in sides:
         side.require("metrics/evaluation.json")
+    if base is not None:
+        require_same_images(base, head)
     environment = pages_in(Path(__file__).parent)
     environment.filters |= {"shown": numbers.shown, "nats": nats, "signed": signed, "name_of": name_of}
     comparison, refusal = _comparison(sides)
@@ -66,10 +72,10 @@ def render(head: Revision, base: Revision | None) -> str:
         headlines=numbers.headlines(sides),
         explorers=explorers,
         images=images,
-        colours=CLASS_COLOURS,
+        colours=_colours(max(len(data.get("classes", [])) for data in explorers)),
         chart=_chart(sides),
         sweeps=sweeps(head),
-        figures=[{"words": words, "pictures": _pictures(name, sides)} for name, words in _figures(sides).items()],
+        figures=[{"words": words, "pictures": _pictures(path, sides)} for path, words in _figures(sides).items()],
         classes=numbers.classes(sides),
         params=numbers.params(sides),
         provenance=[provenance(side) for side in sides],
@@ -103,8 +109,16 @@ def _explorers(sides: Sequence[Revision]) -> tuple[list[dict[str, Any]], list[st
             continue
         latents, grid, images = (side.require(path) for path in _EXPLORER)
         number = pictures.setdefault(sprite(images), len(pictures))
-        found.append({**json.loads(latents), "grid": sprite(grid), "images": number})
+        content = json.loads(latents)
+        width, height = (length // content["grid_side"] for length in size(grid))
+        found.append({**content, "width": width, "height": height, "grid": sprite(grid), "images": number})
     return found, list(pictures)
+
+
+def _colours(classes: int) -> list[str]:
+    """A colour for each class, in CSS: the ten of the figures, then hues at the golden angle."""
+    hues = (f"hsl({137.508 * number % 360:.1f} 60% {35 + 15 * (number % 3)}%)" for number in range(classes))
+    return [*CLASS_COLOURS, *hues][:classes]
 
 
 def _chart(sides: Sequence[Revision]) -> dict[str, Any]:
@@ -116,14 +130,19 @@ def _chart(sides: Sequence[Revision]) -> dict[str, Any]:
 
 
 def _figures(sides: Sequence[Revision]) -> dict[str, str]:
-    """Figures that a side has, by name, in the order of the page, and what is said of each; new ones come last."""
+    """What is said of each figure that a side has, by path, in the order of the page; new ones come last."""
     made = sorted({Path(path).stem for side in sides for path in side.hashes("metrics/figures")})
-    return _FIGURES | {name: name.replace("_", " ").capitalize() for name in made if name not in _FIGURES}
+    words = _FIGURES | {name: name.replace("_", " ").capitalize() for name in made if name not in _FIGURES}
+    sheet = {_SHEET: "Images as they were given, and what was made of them"} if _have(_SHEET, sides) else {}
+    return sheet | {f"metrics/figures/{name}.png": said for name, said in words.items()}
 
 
-def _pictures(name: str, sides: Sequence[Revision]) -> list[dict[str, str]]:
+def _have(path: str, sides: Sequence[Revision]) -> bool:
+    return any(side.read(path) is not None for side in sides)
+
+
+def _pictures(path: str, sides: Sequence[Revision]) -> list[dict[str, str]]:
     """A figure of each side as a data URI, or why there is none."""
-    path = f"metrics/figures/{name}.png"
     contents = [(side, side.read(path)) for side in sides]
     return [
         {"uri": figure(content), "missing": ""} if content else {"uri": "", "missing": why_missing(side, path)}

@@ -22,6 +22,12 @@ def sprite(png: bytes) -> str:
         return _uri(_webp(image.convert("L"), lossless=True))
 
 
+def size(png: bytes) -> tuple[int, int]:
+    """Width and height in pixels."""
+    with Image.open(io.BytesIO(png)) as image:
+        return image.size
+
+
 def _webp(image: Image.Image, **options: int | bool) -> bytes:
     content = io.BytesIO()
     image.save(content, format="WEBP", method=4, **options)

@@ -26,7 +26,7 @@ from pipeline.params.section import PARAMS_FILE
 from pipeline.stage import RESTORE
 from workflow.history.presets import GRAPH
 from workflow.history.revisions import git
-from workflow.history.working_copy import cache_of, write_settings
+from workflow.history.working_copy import bring_source, cache_of, write_settings
 from workflow.scale.cluster import environment
 
 #: Where working copies lie, on the disk of the node that works in them.
@@ -88,6 +88,7 @@ class WorkingCopy:
         """Makes or checks out the data. One process of a node at a time: the first fetches, others find it cached."""
         key = hashlib.sha256(cache_of(self._project).encode()).hexdigest()[:16]
         with FileLock(PLACE / f"{key}.lock"):
+            bring_source(self._project, self.path)
             self.run("dvc", "repro", "--quiet", "preprocess")
 
     def running(self, pause: float, **variables: str) -> Iterator[None]:

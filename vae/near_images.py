@@ -1,4 +1,4 @@
-"""Points of the latent plane that decode to garments: where the aggregate posterior has its mass over each point."""
+"""Points of the latent plane where images lie: the mean of the aggregate posterior over each point."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ Array = NDArray[np.floating]
 _POINTS = 100
 
 
-def garment_points(plane: Plane, coordinates: Array, mean: Array) -> NDArray[np.float32]:
+def points_near_images(plane: Plane, coordinates: Array, mean: Array) -> NDArray[np.float32]:
     """Latents over points of the plane, moved off it to the mean of the other directions given the two of the plane.
 
     The mean is the kernel regression of the images' posterior means (Nadaraya 1964; Watson 1964) on their coordinates.

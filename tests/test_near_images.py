@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vae.garment_plane import garment_points
 from vae.latent_space import Plane, gaussian_quantiles, principal_plane, square_grid
+from vae.near_images import points_near_images
 
 Array = NDArray[np.float64]
 
@@ -27,12 +27,12 @@ def axis_plane() -> Plane:
 def test_a_plane_that_is_the_whole_latent_space_has_its_own_points(latents: int) -> None:
     mean = np.random.default_rng(0).normal(size=(50, latents))
     plane, grid = principal_plane(mean, np.zeros_like(mean)), square_grid(gaussian_quantiles(6))
-    np.testing.assert_allclose(garment_points(plane, grid, mean), plane.points(grid), atol=1e-6)
+    np.testing.assert_allclose(points_near_images(plane, grid, mean), plane.points(grid), atol=1e-6)
 
 
 def test_the_coordinates_in_the_plane_stay() -> None:
     plane, grid, mean = axis_plane(), square_grid(gaussian_quantiles(12)), cloud(300)  # more points than a part has
-    found = garment_points(plane, grid, mean)
+    found = points_near_images(plane, grid, mean)
     assert (found.shape, found.dtype) == ((144, 4), np.float32)
     np.testing.assert_allclose(plane.coordinates(found), grid, atol=1e-6)
 
@@ -40,7 +40,7 @@ def test_the_coordinates_in_the_plane_stay() -> None:
 def test_points_follow_a_curved_sheet_of_images() -> None:
     """The third latent is the square of the first; the plane itself stays at zero."""
     grid = np.array([[-1.5, 0.0], [0.0, 0.5], [1.5, -0.5]])
-    found = garment_points(axis_plane(), grid, cloud(20_000, bend=2.0))
+    found = points_near_images(axis_plane(), grid, cloud(20_000, bend=2.0))
     np.testing.assert_allclose(found[:, 2], [4.5, 0, 4.5], atol=0.3)
     np.testing.assert_allclose(found[:, 3], 0, atol=0.05)
 
@@ -52,11 +52,11 @@ def test_the_weights_are_those_of_a_loop_with_scotts_bandwidth() -> None:
         for row in mean
     ]
     expected = sum(weight * row[2:] for weight, row in zip(weights, mean, strict=True)) / sum(weights)
-    np.testing.assert_allclose(garment_points(plane, point[None], mean)[0, 2:], expected, rtol=1e-5)
+    np.testing.assert_allclose(points_near_images(plane, point[None], mean)[0, 2:], expected, rtol=1e-5)
 
 
 def test_far_from_all_images_it_is_the_nearest() -> None:
     mean = cloud(64)
     nearest = np.argmax(mean[:, 0])
-    found = garment_points(axis_plane(), np.array([[1000.0, mean[nearest, 1] / 2]]), mean)[0]
+    found = points_near_images(axis_plane(), np.array([[1000.0, mean[nearest, 1] / 2]]), mean)[0]
     np.testing.assert_allclose(found[2:], mean[nearest, 2:], rtol=1e-5)

@@ -1,0 +1,1 @@
+"""Data sets, a module each: what it needs, and how it is read."""
