@@ -101,7 +101,7 @@ def test_what_does_not_fit_together_is_refused_by_name(tmp_path: Path, changes: 
         ({"name": "emnist", "source": "datasets.json", "variant": "letters"}, "emnist/letters", True),
         ({"name": "emnist", "source": "datasets.json", "variant": "digits"}, "emnist/letters", False),
         (
-            {"name": "folder", "source": "mine", "side": 28, "fit": "pad", "background": 0, "invert": False},
+            {"name": "folder", "source": "docs", "side": 28, "fit": "pad", "background": 0, "invert": False},
             "folder",
             False,
         ),

@@ -73,7 +73,7 @@ def test_independent_pixels_have_their_probabilities_exactly() -> None:
 
 
 def test_each_pixel_has_one_uniform_number_in_each_interval() -> None:
-    uniform = MeanImages(vae_of(0), draws=9).uniform
+    uniform = MeanImages(vae_of(LEAST_UNITS), draws=9).uniform
     assert (uniform.shape, uniform.dtype) == ((9, 28, 28), np.float32)
     assert (np.sort(np.floor(9 * uniform), axis=0) == np.arange(9)[:, None, None]).all()
     assert len({tuple(pixel) for pixel in np.argsort(uniform, axis=0).reshape(9, -1).T}) > 700  # of 784 orders

@@ -78,6 +78,7 @@ def test_readme_shows_what_the_other_stages_found() -> None:
     for words, name in (("a linear probe", "linear_probe"), ("nearest neighbours", "nearest_neighbours")):
         latents, pixels = (shown(found[name], "test_accuracy", 1, 100) for found in (representation, baseline))
         expected[f"accuracy of {words}"] = f"{latents} | on pixels: {pixels}"
+    assert outliers["test"].pop("images") == 1000
     for kind, found in outliers["test"].items():
         nll, elbo = (shown(found, f"{score}_auroc", 3) for score in ("nll", "negative_elbo"))
         expected[f"AUROC of the NLL, {kind}"] = f"{nll} | of the negative ELBO: {elbo}"
