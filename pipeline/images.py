@@ -45,7 +45,7 @@ class Conversion:
     """How an image of any size becomes a square gray one.
 
     Attributes:
-        side: Width and height of the result in pixels, 4 to 512.
+        side: Width and height of the result in pixels, 4 or more.
         fit: "crop" keeps the middle square, "pad" keeps everything and fills up.
         background: Gray of padding, and behind transparent pixels, 0 to 255. `invert` does not change it.
         invert: Whether v becomes 255 - v.

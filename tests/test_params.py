@@ -303,7 +303,7 @@ def test_the_data_set_says_which_keys_its_section_has(path: Path) -> None:
         ({"name": "digits", "side": 8}, "data.side = 8 is unknown; expected one of: name, source"),
         ({"name": "emnist", "variant": "all"}, "data.variant = 'all': it should be 'balanced'"),
         ({"name": "folder", "side": 3}, "data.side = 3: it should be greater than or equal to 4"),
-        ({"name": "folder", "side": 513}, "data.side = 513: it should be less than or equal to 512"),
+        ({"name": "folder", "side": 65}, "data.side = 65: it should be less than or equal to 64"),
         ({"name": "folder", "background": 256}, "data.background = 256: it should be less than or equal to 255"),
         ({"name": "folder", "fit": "stretch"}, "data.fit = 'stretch': it should be 'crop' or 'pad'"),
     ],

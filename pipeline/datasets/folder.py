@@ -37,7 +37,7 @@ class Data(section.Data):
     """What each image becomes; `source` is the folder."""
 
     source: Annotated[str, AfterValidator(_within)]
-    side: int = Field(ge=4, le=512)  # pixels
+    side: int = Field(ge=4, le=64)  # pixels; principal components of stage `samples` take its sixth power
     fit: Literal["crop", "pad"]  # keep the middle square, or everything
     background: int = Field(ge=0, le=255)  # gray of padding, and behind transparent pixels
     invert: bool  # v becomes 255 - v
