@@ -28,7 +28,7 @@ all: setup ## run what has changed, print the test metrics (also plain `make`; P
 setup: ### bring .venv to the lock of what `make` needs
 	@sh workflow/setup.sh runtime
 
-setup-review: ### bring .venv to the lock of what `make report`, `audit` and `verify` need
+setup-review: ### bring .venv to the lock of what `make report`, `audit`, `verify` and `release` need
 	@sh workflow/setup.sh review
 
 setup-scale: ### bring .venv to the lock of what `make sweep`, `workers`, `seeds` and `audit REVS=` need
@@ -83,8 +83,8 @@ audit: setup-review ## prove a commit's numbers by running it anew: REV=HEAD PRE
 verify: setup-review ### prove a signed audit offline: FROM=audits/COMMIT KEY=key.pub
 	@.venv/bin/python -m workflow.audit.verify "$(FROM)" "$(KEY)"
 
-release: setup ### check that everything is in date, pack what DVC holds, tag the commit: VERSION=1.0.0
-	@.venv/bin/python -m workflow.release "$(VERSION)"
+release: setup-review ### check that everything is in date, pack it, also for a hub, tag the commit: VERSION=1.0.0 SIGN=key.pem
+	@.venv/bin/python -m workflow.release "$(VERSION)" $(if $(SIGN),--sign "$(SIGN)")
 
 pull: setup ## fill DVC's cache from the pack of a release instead of training: FROM=path-or-url
 	@.venv/bin/python -m workflow.release.pull "$(FROM)"

@@ -45,6 +45,7 @@ PARAMS: dict[str, dict[str, Any]] = {
 #: Files and folders of a project.
 PARTS = (
     "dvc.yaml",
+    "LICENSE",
     "numeric.txt",
     "stages",
     "vae",

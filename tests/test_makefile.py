@@ -55,6 +55,8 @@ def project(tmp_path: Path) -> Path:
         ("-j4", {"PYTHON": "/a"}, ["setup runtime /a", "dvc repro", "python -m workflow.summary"]),
         ("test ARGS=-k", {}, ["setup dev ", "python -m bench.tests test -k"]),
         ("audit PRESET=a", LEFT, ["setup review ", "python -m workflow.audit HEAD --preset a"]),
+        ("release VERSION=1.2.3", LEFT, ["setup review ", "python -m workflow.release 1.2.3"]),
+        ("release VERSION=1.2.3 SIGN=a.pem", {}, ["setup review ", "python -m workflow.release 1.2.3 --sign a.pem"]),
         ("report", {}, ["setup review ", "python -m workflow.report workspace --output report.html"]),
         ("-j4 setup-scale lint", {}, ["setup scale ", "setup dev ", *CHECKS, ZIZMOR]),
         ("SETUP_FAILS=1", {}, ["setup runtime "]),

@@ -1,1 +1,1 @@
-"""Packs of what DVC holds: made, tagged, pulled."""
+"""Packs of what DVC holds: made, tagged, pulled; and the folder for a hub."""

@@ -1,5 +1,6 @@
 """`make release VERSION=1.0.0`: proves that all is true and in date, packs what DVC holds, and tags the commit."""
 
+import argparse
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from workflow.history.lock import contradictions
 from workflow.history.presets import stale_presets
 from workflow.history.revisions import changed, git, resolve
 from workflow.history.staleness import stale_stages
+from workflow.release.hub import signer_of, write_hub
 from workflow.release.pack import write_pack
 
 FOLDER = Path("releases")
@@ -24,22 +26,24 @@ MODEL = "fashion-vae"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Packs and tags the commit at hand. Writes nothing unless everything is true.
+    """Packs and tags the commit at hand, and writes the hub's folder. Writes nothing unless everything is true.
 
     Raises:
         StageError: With everything that stands in the way.
     """
-    if len(arguments) != 1:
-        raise StageError(f"received {len(arguments)} arguments; usage: make release VERSION=1.0.0")
-    (version,) = arguments
+    options = _parser().parse_args(arguments)
+    version = options.version
+    signer = signer_of(options.sign) if options.sign else None
     if faults := list(_faults(version)):
         raise StageError("\n  ".join([f"version {version!r} is not released:", *faults]))
     path = FOLDER / f"fashion-vae-{version}.tar.gz"
     tag, message = f"v{version}", f"Version {version}"
     tag_of_gto = f"{MODEL}@{tag}"
     register = ["gto", "register", MODEL, "HEAD", "--version", tag, "--message", message]
-    with atomic(path) as partial:
+    folder = FOLDER / f"fashion-vae-{version}"
+    with atomic(path) as partial, atomic(folder) as partial_folder:
         write_pack(partial, version, resolve("HEAD"))
+        write_hub(partial_folder / "hub", version, resolve("HEAD"), signer)
         try:
             git(Path(), "tag", "--annotate", tag, "--message", message)
             done = subprocess.run(register, capture_output=True, text=True, check=False)
@@ -50,10 +54,18 @@ def main(arguments: Sequence[str]) -> int:
             raise
     print(
         f"release: wrote {path}, {path.stat().st_size / 1e6:.0f} MB, sha256 {sha256_file(path)}\n"
+        f"release: wrote {folder / 'hub'}{', signed' if signer else ''}, which Hugging Face's hub takes as it is\n"
         f"release: tagged {tag} and {tag_of_gto}; publish them: git push origin {tag} {tag_of_gto}, and the pack "
         f"wherever people download from"
     )
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m workflow.release", allow_abbrev=False)
+    parser.add_argument("version", help="as 1.0.0")
+    parser.add_argument("--sign", type=Path, metavar="KEY.pem", help="sign the hub's folder with this private key")
+    return parser
 
 
 def _faults(version: str) -> Iterator[str]:
