@@ -25,14 +25,15 @@ TEXTBOOK_ELBO = -261.97
 PUBLISHED_NLL = 227.35
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+RESULTS = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 
 committed = as_committed("README.md", "docs", "metrics", "presets")
 
 
 @committed
-def test_readme_shows_the_metrics() -> None:
+def test_the_page_shows_the_metrics() -> None:
     evaluation = json.loads((METRICS / "evaluation.json").read_text(encoding="utf-8"))
-    rows = re.findall(r"^\| (validation|test), (gray|binarised) \| (.*) \|$", README, flags=re.MULTILINE)
+    rows = re.findall(r"^\| (validation|test), (gray|binarised) \| (.*) \|$", RESULTS, flags=re.MULTILINE)
     assert {row[:2] for row in rows} == {(split, targets) for split in evaluation for targets in TARGETS}
     for split, targets, cells in rows:
         found = evaluation[split][targets]
@@ -42,21 +43,21 @@ def test_readme_shows_the_metrics() -> None:
 
 
 @committed
-def test_readme_shows_the_likelihoods_beside_the_published_ones() -> None:
+def test_the_page_shows_the_likelihoods_beside_the_published_ones() -> None:
     recorded = {
         path.stem: json.loads(path.read_text(encoding="utf-8"))["metrics"] for path in ROOT.glob("presets/*.json")
     }
     recorded["default"] = json.loads((METRICS / "evaluation.json").read_text(encoding="utf-8"))
     stale = stale_presets()
     for name, metrics in recorded.items():
-        (row,) = re.findall(rf"^\| {name}\b.*$", README, flags=re.MULTILINE)
+        (row,) = re.findall(rf"^\| {name}\b.*$", RESULTS, flags=re.MULTILINE)
         found = metrics["test"]["binarised"]
         assert f"| {found['nll_nats']:.2f} ± {found['nll_nats_se']:.2f} | {found['nll_samples']} |" in row
         assert ("(stale)" in row) == (name in stale)
 
 
 @committed
-def test_readme_shows_what_the_other_stages_found() -> None:
+def test_the_page_shows_what_the_other_stages_found() -> None:
     evaluation, representation, baseline, outliers, samples = (
         json.loads((METRICS / f"{name}.json").read_text(encoding="utf-8"))
         for name in ("evaluation", "representation", "baseline", "outliers", "samples")
@@ -83,8 +84,16 @@ def test_readme_shows_what_the_other_stages_found() -> None:
         nll, elbo = (shown(found, f"{score}_auroc", 3) for score in ("nll", "negative_elbo"))
         expected[f"AUROC of the NLL, {kind}"] = f"{nll} | of the negative ELBO: {elbo}"
     for words, figures in expected.items():
-        (row,) = re.findall(rf"^\| {re.escape(words)}.*$", README, flags=re.MULTILINE)
+        (row,) = re.findall(rf"^\| {re.escape(words)}.*$", RESULTS, flags=re.MULTILINE)
         assert f"| {figures}" in row
+
+
+def test_readme_has_at_most_120_lines_and_rows_of_the_page_only() -> None:
+    assert README.count("\n") <= 120
+    likelihoods = re.compile(r"^\| .* \| [0-9.]+ ± [0-9.]+ \| .*$", flags=re.MULTILINE)
+    rows = likelihoods.findall(README)
+    assert [row for row in rows if row.startswith("| default: ")]
+    assert set(rows) <= set(likelihoods.findall(RESULTS))
 
 
 @as_committed("README.md", "docs", "metrics", "presets", "params.yaml", "stages", "vae", "pipeline", "numeric.txt")
@@ -93,9 +102,9 @@ def test_the_spread_over_seeds_is_shown_and_said_to_be_stale_where_it_is() -> No
     for split in ("validation", "test"):
         found = [run["metrics"]["evaluation"][split]["binarised"]["nll_nats"] for run in record["runs"]]
         figures = f"{fmean(found):.3f} ± {stdev(found):.3f} on {split}"
-        assert figures in README.replace("\n", " ")
-    assert f"{len(record['runs'])} seeds" in README
-    assert ("the spread over seeds (stale)" in README) == seeds.stale()
+        assert figures in RESULTS.replace("\n", " ")
+    assert f"{len(record['runs'])} seeds" in RESULTS
+    assert ("the spread over seeds (stale)" in RESULTS) == seeds.stale()
 
 
 def shown(figures: dict[str, float], name: str, digits: int, scale: float = 1) -> str:
@@ -139,9 +148,10 @@ def test_the_figures_of_each_image_are_all_there_and_small() -> None:
         assert all(np.isfinite(rows[name]).all() for name in rows.files)
 
 
-def test_readme_shows_the_counts_of_the_last_run_of_faults() -> None:
+def test_the_counts_of_the_last_run_of_faults_are_shown() -> None:
     found = json.loads((ROOT / "bench/faults.json").read_text(encoding="utf-8"))
-    table = README.partition("| faults | count |\n")[2].partition("\n\n")[0]
+    page = (ROOT / "docs" / "reproducibility.md").read_text(encoding="utf-8")
+    table = page.partition("| faults | count |\n")[2].partition("\n\n")[0]
     rows = dict(re.findall(r"^\| ([a-z -]+)\b.*? \| (\d+) \|$", table, flags=re.MULTILINE))
     shown = {name: int(count) for name, count in rows.items()}
     assert shown == {**found["counts"], "checks not run": len(found["not_run"])}
