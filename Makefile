@@ -18,7 +18,7 @@ N = 5
 HEAD = workspace
 OUTPUT = report.html
 
-.PHONY: all setup setup-review setup-scale setup-dev test test-more test-whole lint quick compare report experiment sweep workers seeds audit verify release pull faults vulnerabilities bench bench-tests bench-scale portability lock lock-torch clean distclean help help-all
+.PHONY: all setup setup-review setup-scale setup-dev test test-more test-whole lint quick compare report demo experiment sweep workers seeds audit verify release pull faults vulnerabilities bench bench-tests bench-scale portability lock lock-torch clean distclean help help-all
 .NOTPARALLEL:
 
 all: setup ## run what has changed, print the test metrics (also plain `make`; PYTHON=/a/python names a Python)
@@ -62,6 +62,9 @@ compare: setup ## is HEAD better than BASE, with errors: BASE=main HEAD=workspac
 
 report: setup-review ## write one page, OUTPUT=report.html, for HEAD=workspace, or beside BASE=REVISION
 	@.venv/bin/python -m workflow.report "$(HEAD)" $(if $(BASE),"$(BASE)") --output "$(OUTPUT)"
+
+demo: setup ### write the folder demo/ for any static server: the networks at work in a browser (docs/demo.md)
+	@.venv/bin/python -m workflow.demo
 
 experiment: setup ## run a preset as a DVC experiment and record it: NAME=textbook (ARGS=--force goes to dvc exp run)
 	@.venv/bin/python -m workflow.experiment "$(NAME)" $(ARGS)

@@ -1,0 +1,1 @@
+"""The demo: the exported networks in a browser."""
