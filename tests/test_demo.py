@@ -69,7 +69,7 @@ def project(folder: Path, name: str) -> Revision:
     Image.fromarray(np.kron([[10, 20, 30], [40, 50, 60]], np.ones((28, 28))).astype(np.uint8)).save(
         explorer / "images.png"
     )
-    told = {"name": "hats_and_socks", "licence": "MIT", "citation": "A. Hatter", "sha256": {}}
+    told = {"name": "hats", "title": "Hats and socks", "licence": "MIT", "citation": "A. Hatter", "sha256": {}}
     write_json(explorer.parent / "data.json", told)
     (folder / "params.yaml").write_text("preprocess: {binarisation: drawn}\n", encoding="utf-8")
     return Revision("workspace", None, folder)
@@ -221,7 +221,7 @@ def test_a_picture_of_ones_own_is_made_gray_and_square_and_its_loss_told(page: P
 
 def test_the_page_says_what_it_is_of_and_fits(page: Page) -> None:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    expect(page.locator("footer")).to_contain_text("hats and socks (licence MIT), commit " + commit)
+    expect(page.locator("footer")).to_contain_text("Hats and socks (licence MIT), commit " + commit)
     expect(page.locator(".examples button").first).to_have_attribute("aria-label", "hat <b>, real image 1")
     grays = [report.pixels(place)[0, 0] for place in page.locator(".examples canvas").all()]
     assert grays == [20, 50, 10, 30]  # the first two of each class
