@@ -9,6 +9,7 @@ from pipeline.errors import StageError
 from workflow.command import end
 from workflow.compare.tolerance import flatten, held_against
 from workflow.history.data_sets import require_same_images
+from workflow.history.lock import require_finished
 from workflow.history.revisions import WORKSPACE, changed, resolve
 
 EVALUATION = Path("metrics/evaluation.json")
@@ -26,7 +27,11 @@ def main() -> int:
 
     Returns:
         0; 1 if the same code, parameters and data gave metrics beyond the tolerance.
+
+    Raises:
+        StageError: If a training has not ended.
     """
+    require_finished(resolve(WORKSPACE))
     ours = EVALUATION.read_bytes()
     try:
         committed = resolve("HEAD").require(EVALUATION)

@@ -8,7 +8,7 @@ from workflow.compare.changes import changes, values
 from workflow.compare.paired import LEVEL, POWER
 from workflow.compare.verdicts import GRAY_PRIMARY, PRIMARY, fitting_seeds, verdicts
 from workflow.history.data_sets import require_same_images
-from workflow.history.lock import contradictions
+from workflow.history.lock import contradictions, require_finished
 from workflow.history.revisions import Revision
 
 
@@ -53,8 +53,9 @@ def compare(base: Revision, head: Revision) -> Comparison:
     """The comparison of two revisions.
 
     Raises:
-        StageError: If one lacks results, or they are of different images or targets.
+        StageError: If one lacks results or its training has not ended, or they are of different images or targets.
     """
+    require_finished(base, head)
     require_same_images(base, head)
     seeds, reason = fitting_seeds(base, head)
     rows = verdicts(base, head, seeds)

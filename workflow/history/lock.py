@@ -7,12 +7,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.code import CODE_FILE, Reader, code_digests
+from pipeline.errors import StageError
 from workflow.history.revisions import Revision
 
 LOCK = "dvc.lock"
 PARAMS = "params.yaml"
 DATA = "data/"
 WEIGHTS = "data/model"
+HISTORY = "metrics/history.csv"
+
+#: What a training says that it wrote, once it has ended.
+_RECORD = "metrics/provenance/train.json"
 
 
 def stages_of(revision: Revision) -> Mapping[str, Any]:
@@ -42,6 +47,33 @@ def contradictions(revision: Revision) -> list[str]:
     changed = of_other_code(stages, revision.read_yaml(PARAMS), revision.read)
     code = (f"the code of {name}: not what it ran with" for name in changed)
     return sorted({*_params(revision, stages), *code, *_files(revision, stages)})
+
+
+def unfinished(revision: Revision) -> list[str]:
+    """Says that a revision's curve is of a training that has not ended: nothing states it. Empty if one does."""
+    content = revision.read(HISTORY)
+    if content is None:
+        return []
+    record = json.loads(revision.read(_RECORD) or b"[{}]")[0]
+    told = record.get("outputs", {}).get(HISTORY) == hashlib.sha256(content).hexdigest()
+    locked = revision.read(LOCK) is not None and outputs(revision).get(HISTORY) == md5_hex(content)
+    if told or locked:
+        return []
+    return [
+        f"{HISTORY} of {revision.label} is stated neither by {LOCK} nor by {_RECORD}: it is the curve of a training "
+        f"that has not ended, or was changed; `dvc repro` ends the training, and `git restore {LOCK} metrics && dvc "
+        f"checkout` brings the last committed results back"
+    ]
+
+
+def require_finished(*revisions: Revision) -> None:
+    """Proves that no curve of a training that has not ended is taken for a result.
+
+    Raises:
+        StageError: If there is one, naming it.
+    """
+    if found := [words for revision in revisions for words in unfinished(revision)]:
+        raise StageError("; ".join(found))
 
 
 def of_other_code(stages: Mapping[str, Any], params: Mapping[str, Any], read: Reader) -> list[str]:

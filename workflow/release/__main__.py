@@ -12,9 +12,9 @@ from pipeline.errors import StageError
 from pipeline.files import atomic, sha256_file
 from workflow.command import end
 from workflow.history import seeds
-from workflow.history.lock import contradictions
+from workflow.history.lock import contradictions, unfinished
 from workflow.history.presets import stale_presets
-from workflow.history.revisions import changed, git, resolve
+from workflow.history.revisions import WORKSPACE, changed, git, resolve
 from workflow.history.staleness import stale_stages
 from workflow.release.hub import signer_of, write_hub
 from workflow.release.pack import write_pack
@@ -80,6 +80,7 @@ def _faults(version: str) -> Iterator[str]:
         yield f"CHANGELOG.md has no section `## {version}`"
     if git(Path(), "tag", "--list", f"v{version}", f"{MODEL}@v{version}"):
         yield f"there is a tag v{version} or {MODEL}@v{version} already"
+    yield from unfinished(resolve(WORKSPACE))
     if uncommitted := changed():
         yield f"not committed: {', '.join(uncommitted)}"
     stale = stale_stages()

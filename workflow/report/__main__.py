@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.files import atomic
 from workflow.command import end
+from workflow.history.lock import require_finished
 from workflow.history.revisions import WORKSPACE, resolve
 from workflow.report.page import render
 
@@ -18,15 +19,16 @@ def main(arguments: Sequence[str]) -> int:
         Exit status: 0.
 
     Raises:
-        StageError: If a revision has no results.
+        StageError: If a revision has no results, or its training has not ended.
     """
     parser = argparse.ArgumentParser(prog="python -m workflow.report", allow_abbrev=False)
     parser.add_argument("head", metavar="HEAD", nargs="?", default=WORKSPACE, help="revision; workspace if left out")
     parser.add_argument("base", metavar="BASE", nargs="?", default="", help="revision that it is held against")
     parser.add_argument("--output", type=Path, default=Path("report.html"), metavar="FILE", help="default: report.html")
     options = parser.parse_args(arguments)
-    base = resolve(options.base) if options.base else None
-    text = render(resolve(options.head), base)
+    head, base = resolve(options.head), resolve(options.base) if options.base else None
+    require_finished(*filter(None, (head, base)))
+    text = render(head, base)
     with atomic(options.output) as partial:
         partial.write_text(text, encoding="utf-8")
     print(f"report: wrote {options.output}, {options.output.stat().st_size / 1e6:.1f} MB, which needs no network")
