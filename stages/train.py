@@ -3,7 +3,8 @@
 Of several workers each runs this stage in a working copy of its own, and ends with the same weights.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,27 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from pipeline.errors import StageError
+from pipeline.events import write_events
 from pipeline.files import atomic, load_arrays, significant, write_metrics
 from pipeline.params.model import Model
 from pipeline.params.threads import Threads
 from pipeline.params.train import Train
 from pipeline.processor import caches, instruction_set
 from pipeline.progress import progress
-from pipeline.stage import Input, Output, Resumable
+from pipeline.stage import RUNS, Input, Output, Resumable
 from pipeline.tf_config import join
 from pipeline.weights import save_weights
 from vae.model import build_vae, fix_threads
 from vae.objective import bernoulli_entropy
 from vae.training import COLUMNS, Recipe, Run, Trainer, fit
+from vae.watching import reconstruction_row
 from vae.workers import LOST, of_chief
+
+#: Where TensorBoard finds each training in a folder of its own.
+TENSORBOARD = RUNS / "tensorboard"
+
+#: Validation images that are shown with their reconstructions while the model trains, and about how many epochs apart.
+_SHOWN, _EPOCHS_APART = 10, 5
 
 
 def run(
@@ -45,7 +54,7 @@ def run(
 
     Outputs:
         weights: Folder of encoder.weights.h5 and decoder.weights.h5.
-        history: CSV of the columns of `vae.training`, a row for each validation.
+        history: CSV of the columns of `vae.training`, a row for each validation; replaced whole at each of them.
         metrics: JSON of what training ended with.
         processor: JSON of the processor class that the bytes depend on.
 
@@ -69,14 +78,49 @@ def run(
             run = Run(trainer, of_chief(strategy, state.load()))
             if run.epochs:
                 print(f"train: resumes after epoch {run.epochs}", flush=True)
+                _save_history(run.history, history)
             per_epoch = trainer.steps_per_epoch * train.batch_size
             with progress("train", train.epochs * per_epoch, " images", run.epochs * per_epoch) as shown:
-                fit(run, targets, state.save, shown.advance)
+                fit(run, targets, _Keeper(run, state, history, targets[:_SHOWN]), shown.advance)
         save_weights(trainer.vae, weights)
-        _save_history(run.history, history)
         floors = {"train": _entropy(images), "validation": _entropy(validation["images"])}
         write_metrics(metrics, {**_summary(run), "entropy_floor_nats": floors})
         write_metrics(processor, {"instruction_set": instruction_set(), "caches": caches(), **threads.model_dump()})
+        print(_last_words(run), flush=True)
+
+
+class _Keeper:
+    """Keeps a run at each validation: shows it, and then saves the state that it would go on from."""
+
+    def __init__(self, run: Run, state: Resumable, history: Path, images: NDArray[np.float32]) -> None:
+        self._run, self._state, self._history, self._images = run, state, history, images
+        self._epochs, self._since = run.epochs, time.monotonic()
+
+    def __call__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        trainer, now = self._run.trainer, time.monotonic()
+        images = (self._run.epochs - self._epochs) * trainer.steps_per_epoch * trainer.recipe.batch_size
+        numbers = dict(zip(COLUMNS[1:], self._run.history[-1][1:], strict=True))
+        numbers |= {"learning_rate": trainer.learning_rate, "images_per_second": images / (now - self._since)}
+        pictures = {"reconstructions": reconstruction_row(trainer.vae, self._images)} if self._to_show() else {}
+        write_events(TENSORBOARD / self._state.path.stem, self._run.epochs, numbers, pictures)
+        self._state.save(arrays)
+        _save_history(self._run.history, self._history)
+        self._epochs, self._since = self._run.epochs, time.monotonic()
+
+    def _to_show(self) -> bool:
+        """Whether the run has just passed a multiple of `_EPOCHS_APART`, or is at its end."""
+        epochs = self._run.epochs
+        return epochs // _EPOCHS_APART > self._epochs // _EPOCHS_APART or epochs == self._run.trainer.recipe.epochs
+
+
+def _last_words(run: Run) -> str:
+    """What was best, and where to look."""
+    loss = next(row[4] for row in run.history if row[0] == run.best_epoch)
+    return (
+        f"train: the lowest validation loss was {loss:.2f} nats, after epoch {run.best_epoch}; kept are the weights of "
+        f"epoch {run.kept_epoch}\n"
+        f"train: look at it: dvc plots show Loss, or in TensorBoard: tensorboard --logdir {TENSORBOARD}"
+    )
 
 
 def _join(workers: int) -> tf.distribute.Strategy:

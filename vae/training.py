@@ -263,6 +263,11 @@ class Trainer:
             warmup_steps=warmup,
         )
 
+    @property
+    def learning_rate(self) -> float:
+        """That of the next step."""
+        return float(self._optimizer.learning_rate)
+
     def state(self) -> list[NDArray[np.float32]]:
         """Vectors of weights, of their average if there is one, and the optimizer's variables, in a fixed order."""
         return [variable.numpy().copy() for variable in self._state_variables()]
