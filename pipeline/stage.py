@@ -34,6 +34,7 @@ from pipeline.params.kernels import Kernels
 from pipeline.params.section import Section, Whole, load_section, load_whole
 from pipeline.processor import caches, instruction_set, processor_name
 from pipeline.provenance import Provenance, hash_paths
+from pipeline.schedule import GRAPH, place
 from pipeline.state import State
 
 Input = Annotated[Path, "input"]
@@ -97,6 +98,8 @@ def _run(stage: str, run: Callable[..., None], argv: list[str], early: Mapping[s
     kinds = {name: hint for name, hint in hints.items() if inspect.isclass(hint) and issubclass(hint, Section)}
     takes_whole = any(issubclass(kind, Whole) for kind in kinds.values())  # as `check` does
     paths = _parse([*inputs, *sources, *outputs], argv)
+    if "DVC_STAGE" in os.environ and GRAPH.is_file() and not takes_whole:  # before `check` nobody knows what is to run
+        print(f"{stage}: {place(stage, RUNS)}", flush=True)
     verify_numeric(NUMERIC_FILE)
     sections = _load_sections(kinds)
     recorded = sections if takes_whole else {"kernels": load_section(Kernels, "kernels"), **sections}

@@ -205,6 +205,25 @@ FAULTS = {
         "found[key]",
         "test_hub.py::test_the_hub_library_reads_the_card_with_metrics_and_errors",
     ),
+    # what a person watches
+    "a curve that nothing states is a result": Fault(
+        "workflow/history/lock.py",
+        "if told or locked:",
+        "if told or locked or True:",
+        "test_watching.py::test_a_curve_is_a_result_if_the_lock_or_the_record_states_it",
+    ),
+    "a resume doubles what TensorBoard shows": Fault(
+        "pipeline/events.py",
+        "{epoch:06d}",
+        "{time.monotonic_ns():030d}",
+        "test_watching.py::test_what_is_written_of_an_epoch_again_is_there_once",
+    ),
+    "what follows from a stage is not to come": Fault(
+        "pipeline/schedule.py",
+        "needs[name] & due}",
+        "needs[name] & {stage}}",
+        "test_schedule.py::test_what_is_done_and_not_to_be_done_again_counts",
+    ),
     "a page asks a network": Fault(
         "workflow/report/page.html.jinja",
         "</head>",

@@ -1,0 +1,73 @@
+"""Which stage of how many a `dvc repro` is at, and about how long it still takes, by the last runs on this machine."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from pipeline.code import CODE_FILE
+from pipeline.params.section import PARAMS_FILE
+
+GRAPH, LOCK = Path("dvc.yaml"), Path("dvc.lock")
+
+
+def place(stage: str, runs: Path) -> str:
+    """Says where `dvc repro` is at the start of a stage, such as `stage 4 of 15, about 12 minutes to go`.
+
+    Args:
+        stage: The stage that starts.
+        runs: The folder of the records of earlier runs, STAGE.json. Those of other parameters took other times.
+    """
+    graph = _yaml(GRAPH)["stages"]
+    due = _due(stage, graph, _yaml(LOCK).get("stages", {}))
+    records = [runs / f"{name}.json" for name in due]
+    known = [json.loads(path.read_text(encoding="utf-8"))["seconds"] for path in records if path.is_file()]
+    words = f"stage {len(graph) - len(due) + 1} of {len(graph)}"
+    unknown = len(due) - len(known)
+    if not known:
+        return f"{words}; how long they take here is known after their first run"
+    more = f", beside {unknown} that never ran here" if unknown else ""
+    return f"{words}, about {_in_words(sum(known))} to go{more}"
+
+
+def _due(stage: str, graph: Mapping[str, Any], locked: Mapping[str, Any]) -> list[str]:
+    """The stages that are still to run: `stage`, those that dvc.lock has otherwise or not, and all that need these.
+
+    dvc.lock has each stage as it ran last, also those that this `dvc repro` has run so far.
+    """
+    given = {str(PARAMS_FILE): _yaml(PARAMS_FILE), str(CODE_FILE): _yaml(CODE_FILE)}
+    made = {out["path"]: out["md5"] for entry in locked.values() for out in entry.get("outs", [])}
+    makers = {path: name for name, entry in graph.items() for path in _outs(entry)}
+
+    def ran_so(name: str) -> bool:
+        entry = locked.get(name)
+        if entry is None or not all(Path(path).exists() for path in _outs(graph[name])):
+            return False
+        stated = [(file, *one) for file, values in entry.get("params", {}).items() for one in values.items()]
+        same_params = all(given[file].get(key) == value for file, key, value in stated)
+        return same_params and all(made.get(dep["path"], dep["md5"]) == dep["md5"] for dep in entry.get("deps", []))
+
+    due = {stage} | {name for name in graph if not ran_so(name)}
+    needs = {name: {makers.get(path) for path in entry.get("deps", [])} for name, entry in graph.items()}
+    while more := {name for name in graph if name not in due and needs[name] & due}:
+        due |= more
+    return sorted(due)
+
+
+def _outs(entry: Mapping[str, Any]) -> list[str]:
+    """The paths that a stage of dvc.yaml writes."""
+    listed = [one for kind in ("outs", "metrics", "plots") for one in entry.get(kind, [])]
+    return [one if isinstance(one, str) else next(iter(one)) for one in listed]
+
+
+def _in_words(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes > 1:
+        return f"{minutes} minutes"
+    return "a minute" if seconds >= 30 else "half a minute" if seconds >= 15 else "ten seconds"
+
+
+def _yaml(path: Path) -> Any:
+    return YAML(typ="safe").load(path) if path.is_file() else {}
