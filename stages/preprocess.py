@@ -126,21 +126,23 @@ def _draw(
     preprocess: Preprocess, given: Arrays, published: Mapping[str, int | None], splits: dict[str, Arrays]
 ) -> None:
     """Adds binary validation and test images, drawn by gray value; as published where a draw is published."""
+    drawn: Arrays = {}
+    if (count := published["validation"]) is not None:
+        gray, test = given["train_images"], given["test_images"]
+        of_published = published_split(len(gray), count)[1]
+        validation, drawn["test"] = published_draw(gray[of_published] / 255, test / 255)
+        ones, expected = int(drawn["test"].sum(dtype=np.int64)), published["test_ones"]
+        if expected not in (None, ones):
+            raise StageError(
+                f"the drawn test images have {ones} ones, expected {expected}: "
+                f"this numpy does not draw the published images"
+            )
+        if preprocess.split == "published":
+            drawn["validation"] = validation
     for stream, name in enumerate(("validation", "test"), 2):  # not those of the split, nor of stage `samples`
-        splits[name]["binarised"] = seeded_draw(splits[name]["images"], preprocess.seed, stream)
-    if (count := published["validation"]) is None:
-        return
-    gray, test = given["train_images"], given["test_images"]
-    of_published = published_split(len(gray), count)[1]
-    validation, splits["test"]["binarised"] = published_draw(gray[of_published] / 255, test / 255)
-    ones, expected = int(splits["test"]["binarised"].sum(dtype=np.int64)), published["test_ones"]
-    if expected not in (None, ones):
-        raise StageError(
-            f"the drawn test images have {ones} ones, expected {expected}: "
-            f"this numpy does not draw the published images"
-        )
-    if preprocess.split == "published":
-        splits["validation"]["binarised"] = validation
+        if name not in drawn:
+            drawn[name] = seeded_draw(splits[name]["images"], preprocess.seed, stream)
+        splits[name]["binarised"] = drawn[name]
 
 
 def _part(images: NDArray[np.uint8], labels: NDArray[np.uint8], index: NDArray[np.int64]) -> Arrays:

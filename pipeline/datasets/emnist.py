@@ -25,15 +25,10 @@ CLASSES: Final = {
 }
 
 
-class Data(section.Published):
+class Data(section.LikeMnist):
     """Which variant."""
 
     variant: Literal["balanced", "byclass", "bymerge", "digits", "letters", "mnist"]
-
-    @property
-    def image_shape(self) -> tuple[int, int]:
-        """Rows and columns of an image."""
-        return 28, 28
 
     @property
     def full_name(self) -> str:

@@ -11,13 +11,8 @@ from pipeline.surroundings import quiet_import
 CLASS_NAMES: Final = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 
 
-class Data(section.Published):
+class Data(section.LikeMnist):
     """It needs nothing more."""
-
-    @property
-    def image_shape(self) -> tuple[int, int]:
-        """Rows and columns of an image."""
-        return 28, 28
 
 
 def read(data: Data, scratch: Path, say: Callable[[str], None]) -> Given:

@@ -8,13 +8,8 @@ from pipeline.params import data as section
 from pipeline.surroundings import quiet_import
 
 
-class Data(section.Published):
+class Data(section.LikeMnist):
     """It needs nothing more."""
-
-    @property
-    def image_shape(self) -> tuple[int, int]:
-        """Rows and columns of an image."""
-        return 28, 28
 
 
 def read(data: Data, scratch: Path, say: Callable[[str], None]) -> Given:

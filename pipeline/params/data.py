@@ -61,6 +61,15 @@ class Published(Data):
     source: _Tracked
 
 
+class LikeMnist(Published):
+    """One of the MNIST family, whose images have one size."""
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """Rows and columns of an image."""
+        return 28, 28
+
+
 def named_modules(section: Mapping[str, Any]) -> list[str]:
     """The module that a section `data` names."""
     return [f"{DATASETS}.{section['name']}"]
