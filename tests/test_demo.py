@@ -97,11 +97,7 @@ def page(browser: Browser, built: tuple[str, Path]) -> Iterator[Page]:
         address = f"http://127.0.0.1:{server.server_port}/"
         context = browser.new_context(viewport={"width": 1280, "height": 900})
         opened = context.new_page()
-        said: list[str] = []
-        asked: list[str] = []
-        opened.on("console", lambda message: said.append(message.text))
-        opened.on("pageerror", lambda error: said.append(str(error)))
-        opened.on("request", lambda sent: asked.append(sent.url))
+        said, asked = report.watched(opened)
         opened.goto(address)
         expect(opened.locator("body")).to_have_attribute("data-ready", "true", timeout=60_000)
         context.set_offline(True)

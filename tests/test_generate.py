@@ -4,7 +4,6 @@ import re
 import shutil
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from test_export import drawn as model
 from test_export import images
+from test_images import vast
 
 from pipeline.errors import StageError
 from pipeline.files import write_manifest
@@ -281,7 +281,7 @@ def test_what_cannot_be_done_is_refused_by_name(
         Image.new("L", (28, 28)).save(name)
     content = Path("ok.png").read_bytes()
     Path("cut.png").write_bytes(content[: len(content) // 2])
-    Path("vast.png").write_bytes(vast_png())
+    Path("vast.png").write_bytes(vast())
     Path("text.png").write_text("no image", encoding="utf-8")
     Path("folder.png").mkdir(exist_ok=True)
     before = {path: path.read_bytes() for path in handed_over.folder.rglob("*") if path.is_file()}
@@ -290,16 +290,6 @@ def test_what_cannot_be_done_is_refused_by_name(
     assert ended.value.code not in (0, None)
     assert named in capsys.readouterr().err
     assert {path: path.read_bytes() for path in handed_over.folder.rglob("*") if path.is_file()} == before
-
-
-def vast_png() -> bytes:
-    """A PNG of a hundred bytes that says of itself that it has 3 600 000 000 pixels."""
-    size = (60_000).to_bytes(4, "big")
-    chunks = ((b"IHDR", size + size + b"\x08\0\0\0\0"), (b"IDAT", b""), (b"IEND", b""))
-    parts = (
-        len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big") for kind, body in chunks
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 def test_networks_that_are_not_those_exported_are_refused(finished: Project, tmp_path: Path) -> None:

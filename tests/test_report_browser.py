@@ -64,11 +64,7 @@ def page(request: pytest.FixtureRequest, browser: Browser, pages: dict[str, Path
     """The page, opened without a network; fails on any request but for its file and on anything in the console."""
     context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})
     opened = context.new_page()
-    said: list[str] = []
-    asked: list[str] = []
-    opened.on("console", lambda message: said.append(message.text))
-    opened.on("pageerror", lambda error: said.append(str(error)))
-    opened.on("request", lambda sent: asked.append(sent.url))
+    said, asked = watched(opened)
     address = pages[request.param].as_uri()
     opened.goto(address)
     for explorer in opened.locator(".explorer").all():
@@ -80,6 +76,16 @@ def page(request: pytest.FixtureRequest, browser: Browser, pages: dict[str, Path
     assert said == []
     assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [address]
     context.close()
+
+
+def watched(page: Page) -> tuple[list[str], list[str]]:
+    """Lists that grow by what a page says in the console or as an error, and by the addresses that it asks for."""
+    said: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda sent: asked.append(sent.url))
+    return said, asked
 
 
 @pytest.fixture
