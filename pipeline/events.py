@@ -1,6 +1,7 @@
 """What TensorBoard shows of a training while it runs: an event file for each validation, which git does not hold.
 
-A file is written before the state that goes on from it, and a resume writes it anew: no value is lost or doubled.
+A file is written before the state that goes on from it, and a resume writes it anew: no value is lost or doubled. Once
+training has ended all are one file, as TensorBoard keeps every file open.
 """
 
 import os
@@ -44,7 +45,34 @@ def write_events(
                     writer.write(one.SerializeToString())
         except tf.errors.OpError as error:  # as of a full disk
             raise OSError(error.message) from error
-    os.replace(whole, folder / f"events.out.tfevents.{epoch:06d}")
+    os.replace(whole, folder / _name(epoch))
+
+
+def forget_events(folder: Path, epoch: int) -> None:
+    """Removes what an earlier run wrote of epochs after this one."""
+    for path in _files(folder):
+        if path > folder / _name(epoch):
+            path.unlink()
+
+
+def join_events(folder: Path) -> None:
+    """Puts all of a training into its last file."""
+    *earlier, last = _files(folder)
+    whole = folder / "next"
+    with atomic(whole) as partial:
+        partial.write_bytes(b"".join(path.read_bytes() for path in (*earlier, last)))
+    os.replace(whole, last)
+    for path in earlier:
+        path.unlink()
+
+
+def _name(epoch: int) -> str:
+    return f"events.out.tfevents.{epoch:06d}"
+
+
+def _files(folder: Path) -> list[Path]:
+    """In the order of epochs."""
+    return sorted(folder.glob("events.out.tfevents.*"))
 
 
 def _encoded(picture: NDArray[np.float32]) -> tf.compat.v1.Summary.Image:

@@ -14,22 +14,35 @@ GRAPH, LOCK = Path("dvc.yaml"), Path("dvc.lock")
 
 
 def place(stage: str, runs: Path) -> str:
-    """Says where `dvc repro` is at the start of a stage, such as `stage 4 of 15, about 12 minutes to go`.
+    """Says where a whole `dvc repro` is at the start of a stage, such as `stage 4 of 15, about 12 minutes to go`.
 
     Args:
         stage: The stage that starts.
-        runs: The folder of the records of earlier runs, STAGE.json. Those of other parameters took other times.
+        runs: The folder of the records of earlier runs, STAGE.json; those of other parameters took other times.
     """
-    graph = _yaml(GRAPH)["stages"]
-    due = _due(stage, graph, _yaml(LOCK).get("stages", {}))
-    records = [runs / f"{name}.json" for name in due]
-    known = [json.loads(path.read_text(encoding="utf-8"))["seconds"] for path in records if path.is_file()]
+    graph = _read(GRAPH)["stages"]
+    due = _due(stage, graph, (_read(LOCK) or {}).get("stages") or {})
+    params = _read(PARAMS_FILE)
+    known = [found for name in due if (found := _seconds(runs / f"{name}.json", params)) is not None]
     words = f"stage {len(graph) - len(due) + 1} of {len(graph)}"
     unknown = len(due) - len(known)
     if not known:
-        return f"{words}; how long they take here is known after their first run"
-    more = f", beside {unknown} that never ran here" if unknown else ""
+        return words
+    more = f", beside {unknown} that never ran so here" if unknown else ""
     return f"{words}, about {_in_words(sum(known))} to go{more}"
+
+
+def _seconds(record: Path, params: Mapping[str, Any]) -> float | None:
+    """How long a stage took; None if it never ran here with these parameters, or its record cannot be read."""
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+        sections = found["params"].items()
+        same = all(
+            params[name].get(key, value) == value for name, section in sections for key, value in section.items()
+        )
+        return float(found["seconds"]) if same else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _due(stage: str, graph: Mapping[str, Any], locked: Mapping[str, Any]) -> list[str]:
@@ -37,17 +50,19 @@ def _due(stage: str, graph: Mapping[str, Any], locked: Mapping[str, Any]) -> lis
 
     dvc.lock has each stage as it ran last, also those that this `dvc repro` has run so far.
     """
-    given = {str(PARAMS_FILE): _yaml(PARAMS_FILE), str(CODE_FILE): _yaml(CODE_FILE)}
-    made = {out["path"]: out["md5"] for entry in locked.values() for out in entry.get("outs", [])}
+    given = {str(path): _read(path) for path in (PARAMS_FILE, CODE_FILE)}
+    made = {out["path"]: out.get("md5") for entry in locked.values() for out in entry.get("outs", [])}
     makers = {path: name for name, entry in graph.items() for path in _outs(entry)}
 
     def ran_so(name: str) -> bool:
         entry = locked.get(name)
         if entry is None or not all(Path(path).exists() for path in _outs(graph[name])):
             return False
-        stated = [(file, *one) for file, values in entry.get("params", {}).items() for one in values.items()]
-        same_params = all(given[file].get(key) == value for file, key, value in stated)
-        return same_params and all(made.get(dep["path"], dep["md5"]) == dep["md5"] for dep in entry.get("deps", []))
+        for file, stated in entry.get("params", {}).items():  # files of a user's own stages are taken for unchanged
+            if file in given and any(given[file].get(key) != value for key, value in stated.items()):
+                return False
+        deps = [(dep["path"], dep.get("md5")) for dep in entry.get("deps", [])]
+        return all(made.get(path, md5) == md5 for path, md5 in deps)
 
     due = {stage} | {name for name in graph if not ran_so(name)}
     needs = {name: {makers.get(path) for path in entry.get("deps", [])} for name, entry in graph.items()}
@@ -69,5 +84,5 @@ def _in_words(seconds: float) -> str:
     return "a minute" if seconds >= 30 else "half a minute" if seconds >= 15 else "ten seconds"
 
 
-def _yaml(path: Path) -> Any:
+def _read(path: Path) -> Any:
     return YAML(typ="safe").load(path) if path.is_file() else {}

@@ -66,7 +66,7 @@ def run_stage(stage: str, load: Callable[[], Callable[..., None]], argv: list[st
         early = code_of(stage, [])
         _run(stage, load(), argv, early)
     except KeyboardInterrupt:
-        sys.exit(_say(stage, "interrupted; `dvc repro` takes it up again.", INTERRUPTED))
+        sys.exit(_say(stage, "interrupted; the same command takes it up again.", INTERRUPTED))
     except (StageError, FloatingPointError) as error:
         sys.exit(_fail(stage, f"{error}"))
     except OSError as error:
@@ -99,7 +99,8 @@ def _run(stage: str, run: Callable[..., None], argv: list[str], early: Mapping[s
     takes_whole = any(issubclass(kind, Whole) for kind in kinds.values())  # as `check` does
     paths = _parse([*inputs, *sources, *outputs], argv)
     if "DVC_STAGE" in os.environ and GRAPH.is_file() and not takes_whole:  # before `check` nobody knows what is to run
-        print(f"{stage}: {place(stage, RUNS)}", flush=True)
+        with contextlib.suppress(Exception):  # no stage fails for what only tells how far it is
+            print(f"{stage}: {place(stage, RUNS)}", flush=True)
     verify_numeric(NUMERIC_FILE)
     sections = _load_sections(kinds)
     recorded = sections if takes_whole else {"kernels": load_section(Kernels, "kernels"), **sections}
@@ -166,6 +167,7 @@ def _run_record(stage: str, provenance: Provenance, seconds: float) -> dict[str,
     return {
         "stage": stage,
         "digest": provenance.digest,
+        "params": provenance.params,
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": seconds,
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20,

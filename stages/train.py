@@ -15,7 +15,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from pipeline.errors import StageError
-from pipeline.events import write_events
+from pipeline.events import forget_events, join_events, write_events
 from pipeline.files import atomic, load_arrays, significant, write_metrics
 from pipeline.params.model import Model
 from pipeline.params.threads import Threads
@@ -80,8 +80,10 @@ def run(
                 print(f"train: resumes after epoch {run.epochs}", flush=True)
                 _save_history(run.history, history)
             per_epoch = trainer.steps_per_epoch * train.batch_size
+            keeper = _Keeper(run, state, history, targets[:_SHOWN])
             with progress("train", train.epochs * per_epoch, " images", run.epochs * per_epoch) as shown:
-                fit(run, targets, _Keeper(run, state, history, targets[:_SHOWN]), shown.advance)
+                fit(run, targets, keeper.keep, shown.advance)
+            keeper.end()
         save_weights(trainer.vae, weights)
         floors = {"train": _entropy(images), "validation": _entropy(validation["images"])}
         write_metrics(metrics, {**_summary(run), "entropy_floor_nats": floors})
@@ -94,23 +96,42 @@ class _Keeper:
 
     def __init__(self, run: Run, state: Resumable, history: Path, images: NDArray[np.float32]) -> None:
         self._run, self._state, self._history, self._images = run, state, history, images
+        self._events = TENSORBOARD / state.path.stem
+        with _only_watched():
+            forget_events(self._events, run.epochs)
         self._epochs, self._since = run.epochs, time.monotonic()
 
-    def __call__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def keep(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Shows the epochs since the last validation, and saves the run's arrays."""
         trainer, now = self._run.trainer, time.monotonic()
         images = (self._run.epochs - self._epochs) * trainer.steps_per_epoch * trainer.recipe.batch_size
         numbers = dict(zip(COLUMNS[1:], self._run.history[-1][1:], strict=True))
         numbers |= {"learning_rate": trainer.learning_rate, "images_per_second": images / (now - self._since)}
         pictures = {"reconstructions": reconstruction_row(trainer.vae, self._images)} if self._to_show() else {}
-        write_events(TENSORBOARD / self._state.path.stem, self._run.epochs, numbers, pictures)
+        with _only_watched():
+            write_events(self._events, self._run.epochs, numbers, pictures)
         self._state.save(arrays)
         _save_history(self._run.history, self._history)
         self._epochs, self._since = self._run.epochs, time.monotonic()
+
+    def end(self) -> None:
+        """Puts what TensorBoard shows together, once the run is at its end."""
+        with _only_watched():
+            join_events(self._events)
 
     def _to_show(self) -> bool:
         """Whether the run has just passed a multiple of `_EPOCHS_APART`, or is at its end."""
         epochs = self._run.epochs
         return epochs // _EPOCHS_APART > self._epochs // _EPOCHS_APART or epochs == self._run.trainer.recipe.epochs
+
+
+@contextmanager
+def _only_watched() -> Iterator[None]:
+    """Ends no training for what is only looked at."""
+    try:
+        yield
+    except OSError as error:
+        print(f"train: TensorBoard will not show all: {error}", flush=True)
 
 
 def _last_words(run: Run) -> str:
@@ -119,7 +140,7 @@ def _last_words(run: Run) -> str:
     return (
         f"train: the lowest validation loss was {loss:.2f} nats, after epoch {run.best_epoch}; kept are the weights of "
         f"epoch {run.kept_epoch}\n"
-        f"train: look at it: dvc plots show Loss, or in TensorBoard: tensorboard --logdir {TENSORBOARD}"
+        f"train: to see it, `dvc plots show Loss`, or `tensorboard --logdir {TENSORBOARD}` where that is installed"
     )
 
 

@@ -491,9 +491,15 @@ def test_interrupted_stage_says_so_and_leaves_no_half_file(sample: Sample, code:
         running.process.send_signal(signal.SIGINT)
         _, said = running.process.communicate()
         assert running.process.returncode == 130
-    assert said.startswith("\nsample: interrupted; `dvc repro` takes it up again")
+    assert said.startswith("\nsample: interrupted; the same command takes it up again")
     assert "Traceback" not in said
     assert sample.results() == []
+
+
+def test_stage_does_not_fail_for_what_only_tells_how_far_it_is(sample: Sample) -> None:
+    (sample.folder / "dvc.yaml").write_text("[]", encoding="utf-8")
+    done = sample.run(DVC_STAGE="sample")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

@@ -16,7 +16,7 @@ import tensorflow as tf
 from conftest import ROOT, Project, outs_of, remove, without_results
 from ruamel.yaml import YAML
 
-from pipeline.events import write_events
+from pipeline.events import forget_events, join_events, write_events
 from vae.model import build_vae
 from vae.training import Recipe, Run, Trainer, fit, weights_of
 from vae.watching import reconstruction_row
@@ -83,7 +83,9 @@ def shown(folder: Path) -> list[tuple[int, list[str]]]:
     for path in sorted(folder.rglob("*tfevents*")):
         first, *rest = (tf.compat.v1.Event.FromString(record.numpy()) for record in tf.data.TFRecordDataset(str(path)))
         assert first.file_version == "brain.Event:2"
-        events += [(event.step, [value.tag for value in event.summary.value]) for event in rest]
+        events += [
+            (event.step, [value.tag for value in event.summary.value]) for event in rest if not event.file_version
+        ]
     return events
 
 
@@ -200,10 +202,14 @@ def test_nothing_takes_an_unfinished_curve_for_a_result(
 
 @pytest.mark.parametrize(
     ("lock", "record", "refused"),
-    [(True, True, False), (True, False, False), (False, True, False), (False, False, True)],
+    [
+        *[(True, True, False), (True, False, False), (False, True, False), (False, False, True)],
+        *[(True, odd, False) for odd in ("[]", "{}", '{"a', "")],
+        (False, "[]", True),
+    ],
 )
 def test_a_curve_is_a_result_if_the_lock_or_the_record_states_it(
-    tmp_path: Path, lock: bool, record: bool, refused: bool
+    tmp_path: Path, lock: bool, record: bool | str, refused: bool
 ) -> None:
     content = b"epoch,validation_loss\n1,2\n"
     (tmp_path / "metrics/provenance").mkdir(parents=True)
@@ -212,9 +218,23 @@ def test_a_curve_is_a_result_if_the_lock_or_the_record_states_it(
     stages = {"train": {"outs": [{"path": HISTORY, "md5": md5}]}}
     (tmp_path / "dvc.lock").write_text(json.dumps({"stages": stages}), encoding="utf-8")
     sha256 = hashlib.sha256(content if record else b"of an earlier run").hexdigest()
-    stated = json.dumps([{"outputs": {HISTORY: sha256}}])
+    stated = record if isinstance(record, str) else json.dumps([{"outputs": {HISTORY: sha256}}])
     (tmp_path / "metrics/provenance/train.json").write_text(stated, encoding="utf-8")
     assert bool(unfinished_in(Revision("workspace", None, tmp_path))) == refused
+
+
+@pytest.mark.parametrize("lock", ["", "schema: '2.0'", "stages:"])
+def test_a_lock_that_states_nothing_states_no_curve(tmp_path: Path, lock: str) -> None:
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / HISTORY).touch()
+    (tmp_path / "dvc.lock").write_text(lock, encoding="utf-8")
+    assert len(unfinished_in(Revision("workspace", None, tmp_path))) == 1
+
+
+def test_before_the_first_validation_the_training_has_not_ended_either(unfinished: Project) -> None:
+    (unfinished.folder / HISTORY).unlink()
+    said = unfinished.fail("python", "-m", "workflow.compare", "HEAD", "workspace", status=2)
+    assert f"workspace has neither {HISTORY} nor metrics/train.json: its training has not ended" in said
 
 
 def test_an_audit_names_an_unfinished_curve(unfinished: Project) -> None:
@@ -294,6 +314,18 @@ def test_what_is_written_of_an_epoch_again_is_there_once(tmp_path: Path) -> None
     for epoch in (5, 10, 10, 100):
         write_events(tmp_path, epoch, {"loss": 1.0}, {})
     assert [step for step, _ in shown(tmp_path)] == [5, 10, 100]
+    forget_events(tmp_path, 10)
+    assert [step for step, _ in shown(tmp_path)] == [5, 10]
+
+
+def test_all_of_a_training_ends_in_one_file(tmp_path: Path) -> None:
+    for epoch in (5, 10, 100):
+        write_events(tmp_path, epoch, {"loss": float(epoch)}, {})
+    for _ in range(2):
+        join_events(tmp_path)
+        (path,) = tmp_path.iterdir()
+        records = [tf.compat.v1.Event.FromString(one.numpy()) for one in tf.data.TFRecordDataset(str(path))]
+        assert [event.step for event in records if event.summary.value] == [5, 10, 100]
 
 
 def test_a_disk_that_takes_no_event_is_named(tmp_path: Path) -> None:

@@ -76,6 +76,13 @@ def test_the_same_causes_on_another_processor_class(project: Project, share: flo
     assert "git restore dvc.lock metrics" in done.stdout
 
 
+def test_equal_metrics_are_told_though_records_differ(project: Project) -> None:
+    edit(project, "metrics/processor.json", {("instruction_set",): "x86_64 other"})
+    done = project.run(*SUMMARY)
+    assert done.returncode == 0, done.stderr
+    assert "metrics/evaluation.json is the commit's, byte for byte; metrics/processor.json differ" in done.stdout
+
+
 def test_a_commit_without_results_is_said(project: Project) -> None:
     assert project.run("git", "rm", "-q", "-r", "--cached", "metrics").returncode == 0
     with (project.folder / ".git/info/exclude").open("a") as handle:

@@ -65,17 +65,24 @@ def table(ours: Mapping[str, Any], committed: Mapping[str, Any] | None) -> str:
 
 
 def _verdict(ours: bytes, committed: bytes) -> tuple[str, int]:
-    if not changed(*RESULTS):
+    differing = changed(*RESULTS)
+    if not differing:
         return "The results are the commit's, byte for byte.", 0
     if causes := changed(*CAUSES):
         return (
             f"Changed since the commit: {', '.join(causes)}. What that did: `dvc metrics diff`, `dvc plots diff`.",
             0,
         )
+    if ours == committed:
+        return (
+            f"{EVALUATION} is the commit's, byte for byte; {', '.join(differing[:2])}{', ...' * (len(differing) > 2)} "
+            f"differ: `git diff --stat`. `{RESTORE}` brings the committed files back.",
+            0,
+        )
     words, beyond = held_against({str(EVALUATION): ours}, {str(EVALUATION): committed})
     return (
         f"The results differ in bytes from the commit's and {'DO NOT agree' if beyond else 'agree'} within tolerance. "
-        f"Most by it differs {words}.\n{_classes()}\n`{RESTORE}` brings the committed files back.",
+        f"The largest difference: {words}.\n{_classes()}\n`{RESTORE}` brings the committed files back.",
         int(beyond),
     )
 

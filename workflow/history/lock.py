@@ -16,8 +16,8 @@ DATA = "data/"
 WEIGHTS = "data/model"
 HISTORY = "metrics/history.csv"
 
-#: What a training says that it wrote, once it has ended.
-_RECORD = "metrics/provenance/train.json"
+#: What a training ends with, and what it says that it wrote, once it has ended.
+_TRAINING, _RECORD = "metrics/train.json", "metrics/provenance/train.json"
 
 
 def stages_of(revision: Revision) -> Mapping[str, Any]:
@@ -50,20 +50,34 @@ def contradictions(revision: Revision) -> list[str]:
 
 
 def unfinished(revision: Revision) -> list[str]:
-    """Says that a revision's curve is of a training that has not ended: nothing states it. Empty if one does."""
-    content = revision.read(HISTORY)
-    if content is None:
-        return []
-    record = json.loads(revision.read(_RECORD) or b"[{}]")[0]
-    told = record.get("outputs", {}).get(HISTORY) == hashlib.sha256(content).hexdigest()
-    locked = revision.read(LOCK) is not None and outputs(revision).get(HISTORY) == md5_hex(content)
-    if told or locked:
-        return []
-    return [
-        f"{HISTORY} of {revision.label} is stated neither by {LOCK} nor by {_RECORD}: it is the curve of a training "
-        f"that has not ended, or was changed; `dvc repro` ends the training, and `git restore {LOCK} metrics && dvc "
-        f"checkout` brings the last committed results back"
-    ]
+    """Says that a revision's training has not ended: nothing states its curve, or DVC has removed what it made."""
+    content, locked = revision.read(HISTORY), _locked(revision)
+    if content is None:  # DVC removes all that a stage made before it runs
+        removed = HISTORY in locked and revision.read(_TRAINING) is None
+        fault = f"{revision.label} has neither {HISTORY} nor {_TRAINING}: its training has not ended, or lost them"
+    else:
+        removed = locked.get(HISTORY) != md5_hex(content) and _told(revision) != hashlib.sha256(content).hexdigest()
+        fault = (
+            f"{HISTORY} of {revision.label} is stated neither by {LOCK} nor by {_RECORD}: it is the curve of a "
+            f"training that has not ended, or was changed"
+        )
+    way = f"`dvc repro` ends the training, and `git restore {LOCK} metrics && dvc checkout` brings the last committed "
+    return [f"{fault}; {way}results back"] if removed else []
+
+
+def _locked(revision: Revision) -> dict[str, str]:
+    """What dvc.lock states of each output; empty if there is none."""
+    there = revision.read(LOCK) is not None and (revision.read_yaml(LOCK) or {}).get("stages")
+    return outputs(revision) if there else {}
+
+
+def _told(revision: Revision) -> str | None:
+    """sha256 of the curve by the record of the training that ended; None if that cannot be read."""
+    try:
+        told: str = json.loads(revision.read(_RECORD) or b"")[0]["outputs"][HISTORY]
+    except (ValueError, KeyError, IndexError, TypeError):
+        return None
+    return told
 
 
 def require_finished(*revisions: Revision) -> None:
