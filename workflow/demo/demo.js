@@ -144,6 +144,7 @@ one("#between .way").addEventListener("input", moveBetween);
 
 const pad = one(".pad canvas"), brush = one(".pad span");
 const context = pad.getContext("2d", { willReadFrequently: true });
+const extent = new OffscreenCanvas(facts.columns, facts.rows).getContext("2d"); // white where Invert inverts
 
 const reconstruct = latest(async (superseded) => {
   const { data } = context.getImageData(0, 0, facts.columns, facts.rows);
@@ -171,6 +172,9 @@ async function take(source) {
   const left = (facts.columns - width) >> 1, top = (facts.rows - height) >> 1;
   clear();
   context.drawImage(small, left, top);
+  extent.globalCompositeOperation = "destination-in"; // leaves white as opaque as the picture is
+  extent.drawImage(small, left, top);
+  fill(extent, "destination-over", "#000");
   const picture = context.getImageData(left, top, width, height), { data } = picture;
   let border = 0, count = 0;
   for (let at = 0; at < data.length; at += 4) {
@@ -190,9 +194,13 @@ async function take(source) {
 async function takeFile(file) {
   if (file) await take(file).catch(() => { one("#said").textContent = `${file.name} cannot be read as a picture.`; });
 }
+function fill(canvas, operation, colour) {
+  Object.assign(canvas, { globalCompositeOperation: operation, fillStyle: colour });
+  canvas.fillRect(0, 0, pad.width, pad.height);
+}
 function clear() {
-  context.fillStyle = "#000";
-  context.fillRect(0, 0, pad.width, pad.height);
+  fill(context, "source-over", "#000");
+  fill(extent, "source-over", "#fff");
   yours.uniform = uniforms(pixels);
 }
 function stroke(from, to) {
@@ -237,8 +245,8 @@ function showBrush(shown) {
 }
 one("#clear").addEventListener("click", () => { clear(); reconstruct(); });
 one("#invert").addEventListener("click", () => {
-  Object.assign(context, { globalCompositeOperation: "difference", fillStyle: "#fff" });
-  context.fillRect(0, 0, pad.width, pad.height);
+  context.globalCompositeOperation = "difference";
+  context.drawImage(extent.canvas, 0, 0);
   context.globalCompositeOperation = "source-over";
   one("#said").textContent = "";
   reconstruct();
