@@ -91,13 +91,16 @@ const sliders = all("#move input");
 function choose(place) {
   chosen = place;
   all(".tiles button").forEach((button, at) => button.setAttribute("aria-pressed", String(at === place)));
-  for (const slider of sliders) slider.value = tiles[place].noise[slider.dataset.place];
+  for (const slider of sliders) {
+    slider.value = tiles[place].noise[slider.dataset.place];
+    slider.dataset.unmoved = slider.value; // rounded, and within the slider's bounds
+  }
   move();
 }
 const move = latest(async (superseded) => {
   const tile = tiles[chosen], noise = tile.noise.slice();
   for (const slider of sliders)
-    if (Math.abs(slider.value - noise[slider.dataset.place]) > slider.step) noise[slider.dataset.place] = slider.value;
+    if (slider.value !== slider.dataset.unmoved) noise[slider.dataset.place] = slider.value;
   await show("#move", await fromNoise(noise), tile.uniform, superseded);
 });
 for (const slider of sliders) slider.addEventListener("input", move);
