@@ -203,7 +203,7 @@ def test_a_picture_of_ones_own_is_made_gray_and_square_and_its_loss_told(page: P
     page.locator("#yours input").set_input_files(
         {"name": "a.png", "mimeType": "image/png", "buffer": content.getvalue()}
     )
-    expect(page.locator("#said")).to_contain_text("looks inverted")
+    expect(page.locator("#noted")).to_contain_text("looks inverted")
     pad = report.pixels(page.locator(".pad canvas"))
     assert pad[7:21].min() == 255
     assert pad[:7].max() == pad[21:].max() == 0
@@ -219,7 +219,8 @@ def test_a_picture_of_ones_own_is_made_gray_and_square_and_its_loss_told(page: P
     assert (report.pixels(page.locator(".pad canvas")) > drawn_by_key).any()
     junk = {"name": "b.png", "mimeType": "image/png", "buffer": b"no picture"}
     page.locator("#yours input").set_input_files(junk)
-    expect(page.locator("#said")).to_have_text("b.png cannot be read as a picture.")
+    expect(page.locator("#noted")).to_have_text("b.png cannot be read as a picture.")
+    expect(page.locator("#noted")).to_be_in_viewport()
 
 
 def test_invert_leaves_the_padding_and_what_is_transparent_as_generate_does(page: Page) -> None:
@@ -231,7 +232,7 @@ def test_invert_leaves_the_padding_and_what_is_transparent_as_generate_does(page
     page.locator("#yours input").set_input_files(
         {"name": "c.png", "mimeType": "image/png", "buffer": content.getvalue()}
     )
-    expect(page.locator("#said")).to_contain_text("looks inverted")
+    expect(page.locator("#noted")).to_contain_text("looks inverted")
     for invert in (False, True, False):
         expected, _ = to_square(Image.fromarray(picture), Conversion(28, "pad", 0, invert))
         np.testing.assert_array_equal(report.pixels(page.locator(".pad canvas")), expected)

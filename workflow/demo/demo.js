@@ -191,11 +191,13 @@ async function take(source) {
   context.putImageData(picture, left, top);
   border /= count;
   const inverted = Math.abs(border - facts.border_gray) - Math.abs(1 - border - facts.border_gray) > 0.25;
-  one("#said").textContent = inverted ? "Your picture looks inverted beside the model’s data: try Invert." : "";
+  if (inverted) one("#noted").textContent = "Your picture looks inverted beside the model’s data: try Invert.";
   reconstruct();
 }
 async function takeFile(file) {
-  if (file) await take(file).catch(() => { one("#said").textContent = `${file.name} cannot be read as a picture.`; });
+  if (!file) return;
+  await take(file).catch(() => { one("#noted").textContent = `${file.name} cannot be read as a picture.`; });
+  pad.scrollIntoView({ block: "nearest" }); // it may have been dropped elsewhere
 }
 function fill(canvas, operation, colour) {
   Object.assign(canvas, { globalCompositeOperation: operation, fillStyle: colour });
@@ -204,6 +206,7 @@ function fill(canvas, operation, colour) {
 function clear() {
   fill(context, "source-over", "#000");
   fill(extent, "source-over", "#fff");
+  one("#noted").textContent = "";
   yours.uniform = uniforms(pixels);
 }
 function stroke(from, to) {
@@ -251,7 +254,7 @@ one("#invert").addEventListener("click", () => {
   context.globalCompositeOperation = "difference";
   context.drawImage(extent.canvas, 0, 0);
   context.globalCompositeOperation = "source-over";
-  one("#said").textContent = "";
+  one("#noted").textContent = "";
   reconstruct();
 });
 one("#yours input").addEventListener("change", (event) => takeFile(event.target.files[0]));
@@ -281,4 +284,5 @@ for (const [number, example] of real.entries()) {
 }
 await drawTiles();
 await take(one(".examples canvas"));
+one("#said").textContent = "";
 document.body.dataset.ready = "true";
