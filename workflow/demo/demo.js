@@ -53,7 +53,7 @@ let tiles = [], chosen = 0;
 for (let place = 0; place < TILES; place++) {
   const button = document.createElement("button");
   button.setAttribute("aria-label", `New image ${place + 1}`);
-  button.append(document.createElement("canvas"));
+  button.append(document.createElement("canvas"), document.createElement("canvas"));
   button.addEventListener("click", () => choose(place));
   one(".tiles").append(button);
 }
@@ -63,27 +63,27 @@ const drawTiles = latest(async () => {
   const latent = await fromNoise(noise), drawn = await draw(latent, uniform);
   tiles = Array.from({ length: TILES }, (_, place) => ({
     noise: part(noise, facts.latents, place), latent: part(latent, facts.latents, place),
-    uniform: part(uniform, pixels, place), drawn: part(drawn, pixels, place),
+    uniform: part(uniform, pixels, place),
   }));
+  for (const [place, { children }] of all(".tiles button").entries()) {
+    paint(children[0], part(drawn, pixels, place));
+    paint(children[1], new Float32Array(pixels)); // black until its mean is there
+  }
   choose(0);
   moveBetween();
-  await paintTiles();
+  paintMeans();
 });
 
-const paintTiles = latest(async (superseded) => {
-  for (const [place, tile] of tiles.entries()) {
-    const means = one("#means").checked;
-    if (means && !tile.mean) {
-      tile.mean = await meanImage(tile.latent);
-      await breath();
-    }
+const paintMeans = latest(async (superseded) => {
+  for (const [place, { latent }] of tiles.entries()) {
+    const mean = await meanImage(latent);
     if (superseded()) return;
-    paint(all(".tiles canvas")[place], means ? tile.mean : tile.drawn);
+    paint(all(".tiles button")[place].children[1], mean);
+    await breath();
   }
 });
 
 one("#again").addEventListener("click", drawTiles);
-one("#means").addEventListener("change", paintTiles);
 
 // ---- along directions
 
