@@ -105,12 +105,15 @@ def of_other_code(stages: Mapping[str, Any], params: Mapping[str, Any], read: Re
 
 
 def _params(revision: Revision, stages: Mapping[str, Any]) -> Iterator[str]:
+    """Names each parameter that changed once, with the stages that take it."""
     stated = revision.read_yaml(PARAMS)
+    names: dict[str, list[str]] = {}
     for name, stage in stages.items():
         for section, values in stage.get("params", {}).get(PARAMS, {}).items():
             if stated.get(section) != values:
-                changed = _first_change(values, stated.get(section))
-                yield f"{PARAMS}: {section}{changed}, and {name} is not run with that"
+                names.setdefault(f"{section}{_first_change(values, stated.get(section))}", []).append(name)
+    for changed, takers in names.items():
+        yield f"{PARAMS}: {changed}, and {', '.join(takers)} did not run with that"
 
 
 def _first_change(locked: Any, stated: Any) -> str:
