@@ -105,7 +105,7 @@ def fitting_seeds(base: Revision, head: Revision) -> tuple[list[Sequence[Run]], 
     digests = {digest_of(revision) for revision in (base, head) if records}
     fitting = {record.digest: record.runs for record in records if record.digest in digests}
     if not fitting:
-        what = f"none of the two has a {SEEDS} of its code and parameters" if contents else f"there is no {SEEDS}"
+        what = f"{SEEDS} is stale, of other code or parameters than either has" if contents else f"there is no {SEEDS}"
         return [], f"these two sets of weights, not the parameters, as {what}: `make seeds` measures the spread"
     counts = " and ".join(str(len(runs)) for runs in fitting.values())
     return list(fitting.values()), f"the parameters: the error has the spread over {counts} seeds of {SEEDS} in it"
