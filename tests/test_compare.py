@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import HOSTILE, ROOT, Project
+from ruamel.yaml import YAML
 from scipy.stats import binom
 
 from pipeline.errors import StageError
@@ -107,13 +108,15 @@ def test_neither_data_nor_tensorflow_is_needed(repository: Project) -> None:
 
 
 def test_the_basis_is_the_weights_without_seeds_of_this_code_and_these_parameters(repository: Project) -> None:
-    assert compare(resolve("main"), resolve("trained")).basis == "weights"
+    found = compare(resolve("main"), resolve("trained"))
+    assert (found.basis, "there is no metrics/seeds.json" in found.basis_reason) == ("weights", True)
     ask = "from workflow.history.seeds import *; print(seeds_digest())"
     fitting = repository.run(sys.executable, "-c", ask).stdout.strip()
     for digest, basis in ((fitting, "parameters"), (sha256(b"another").hexdigest(), "weights")):
         write_seeds(repository, digest)
         found = compare(resolve("workspace"), resolve("trained"))
         assert found.basis == basis
+        assert ("seeds.json is stale, of other code or parameters" in found.basis_reason) == (basis == "weights")
         row = found.primary
         assert (row["error"] > 100) == (basis == "parameters")
     repository.commit("Seeds of another model")
@@ -154,12 +157,24 @@ def test_results_that_are_not_their_revisions_own_are_said_and_no_ground_for_a_g
     damage(repository)
     code, said, _ = run("main", "workspace")
     assert code == 0
-    assert "The results of workspace are not its own" in said
+    title, _, note, *_ = said.splitlines()  # before any number
+    assert title.endswith("-> workspace")
+    assert note.startswith("Note: The results of workspace are not its own (")
     code, _, error = run("main", "workspace", "--fail-if-worse")
     assert code == 2
     assert named in error
     repository.commit("Damaged")
     assert run("HEAD~1", "HEAD", "--fail-if-worse")[0] == 2
+
+
+def test_a_changed_parameter_is_said_once_with_the_stages_that_take_it(repository: Project) -> None:
+    repository.set_params({"train": {"beta": 2.0}})
+    graph = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    takers = [name for name, stage in graph.items() if "train" in stage["params"]]
+    error = run("main", "workspace", "--fail-if-worse")[2]
+    assert (error.count("train.beta is 2.0, in dvc.lock 1.0"), len(takers) > 1) == (1, True)
+    (said,) = re.findall(r"params\.yaml: train\.beta .*?, and (.*?) did not run with that", error)
+    assert {*takers} <= {*said.split(", ")}
 
 
 def edit(project: Project, path: str, line: bytes = b"") -> None:

@@ -212,6 +212,10 @@ def test_the_values_of_parameters_are_text(
     project.set_params({"train": {"schedule": hostile}})
     monkeypatch.chdir(project.folder)
     page = Outline(render(resolve("workspace"), resolve("main")))
+    for text in (page, Outline(render(resolve("workspace"), None))):
+        note = text.said("p")[1]  # after the project's name, above the first number
+        assert note.startswith("The results of workspace are not its own (params.yaml: train.")
+        assert len([one for one in text.said("p") if one == note]) == 1
     assert f"{json.dumps(hostile)}" in page.said("code")
     assert all((image["src"] or "").startswith("data:") for image in page.all("img"))
     assert any(text.startswith("no: params.yaml: train.") for text in page.said("dd"))

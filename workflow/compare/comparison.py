@@ -81,8 +81,7 @@ def _notes(base: Revision, head: Revision) -> Iterator[str]:
     for revision in (base, head):
         untrue = contradictions(revision)
         if untrue:
-            more = f", and {len(untrue) - 1} more" if len(untrue) > 1 else ""
-            yield f"The results of {revision.label} are not its own ({untrue[0]}{more}): run `dvc repro` there"
+            yield not_own(revision.label, untrue)
     before, after = (
         revision.read_json("metrics/evaluation.json")["validation"].get("binarised", {}).get("nll_samples")
         for revision in (base, head)
@@ -92,3 +91,9 @@ def _notes(base: Revision, head: Revision) -> Iterator[str]:
             f"The NLL is a bound that more draws tighten, and it is of {before:.0f} draws before and {after:.0f} "
             f"after: with one count for both (evaluate.importance_samples) the difference would be that of the models"
         )
+
+
+def not_own(label: str, untrue: Sequence[str]) -> str:
+    """Says that results are not those of the revision of this label, and the first thing that contradicts them."""
+    more = f", and {len(untrue) - 1} more" if len(untrue) > 1 else ""
+    return f"The results of {label} are not its own ({untrue[0]}{more}): run `dvc repro` there"

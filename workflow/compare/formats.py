@@ -29,10 +29,10 @@ def sentence(comparison: Facts) -> str:
 def _parts(comparison: Facts, style: str, heading: str) -> Iterator[str]:
     """The parts of a page: `style` is that of its tables, `heading` has a place for the text."""
     yield f"{comparison['base']} -> {comparison['head']}"
+    yield from (f"\nNote: {note}." for note in comparison["notes"])
     yield heading.format("Verdict")
     yield sentence(comparison)
     yield f"\nIt is about {comparison['basis_reason']}."
-    yield from (f"\nNote: {note}." for note in comparison["notes"])
     yield heading.format("Validation images, nats per image; the test images' difference decides nothing")
     yield _table([_verdict_row(row, _interval_title(comparison)) for row in comparison["verdicts"]], style, "lrrrrrlr")
     yield heading.format("Changed")

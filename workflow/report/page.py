@@ -11,7 +11,7 @@ import itables
 
 from pipeline.errors import StageError
 from vae.plots import CLASS_COLOURS
-from workflow.compare.comparison import compare
+from workflow.compare.comparison import compare, not_own
 from workflow.compare.formats import name_of, nats, sentence, signed
 from workflow.history.data_sets import require_same_images
 from workflow.history.revisions import Revision
@@ -63,12 +63,17 @@ def render(head: Revision, base: Revision | None) -> str:
     environment.filters |= {"shown": numbers.shown, "nats": nats, "signed": signed, "name_of": name_of}
     comparison, refusal = _comparison(sides)
     explorers, images = _explorers(sides)
+    sources = [provenance(side) for side in sides]
+    untrue = [
+        not_own(side.label, facts["untrue"]) for side, facts in zip(sides, sources, strict=True) if facts["untrue"]
+    ]
     bundle = Path(itables.options.dt_bundle)
     return environment.get_template("page.html.jinja").render(
         sides=[origin(side, when) for side, when in zip(sides, ("before", "after"), strict=False)],
         comparison=comparison,
         sentence=sentence(comparison) if comparison else "",
         refusal=refusal,
+        notes=comparison["notes"] if comparison else untrue,
         headlines=numbers.headlines(sides),
         explorers=explorers,
         images=images,
@@ -78,7 +83,7 @@ def render(head: Revision, base: Revision | None) -> str:
         figures=[{"words": words, "pictures": _pictures(path, sides)} for path, words in _figures(sides).items()],
         classes=numbers.classes(sides),
         params=numbers.params(sides),
-        provenance=[provenance(side) for side in sides],
+        provenance=sources,
         chart_library=chart_library(),
         table_style=bundle.with_suffix(".css").read_text(encoding="utf-8"),
         table_library=base64.b64encode(gzip.compress(bundle.read_bytes(), mtime=0)).decode(),
