@@ -285,6 +285,16 @@ def test_what_cannot_be_shown_leaves_no_page(
         assert not (project.folder / "none.html").exists()
 
 
+def test_a_page_is_not_put_where_there_is_no_folder(
+    two_revisions: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(two_revisions.folder)
+    folder = tmp_path / "mistyped"
+    with pytest.raises(StageError, match=f"there is no folder {folder}; make it, or name another place"):
+        main(["main", "--output", str(folder / "page.html")])
+    assert not folder.exists()
+
+
 # ---- sweeps
 
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn, TextIO, cast
 
 from pipeline.errors import INTERRUPTED, StageError
@@ -93,6 +94,16 @@ def end(command: str, work: Callable[[], int], refused: int = 1) -> NoReturn:
     except KeyboardInterrupt:
         status = _say(command.partition(":")[0], "interrupted; the same command goes on with it", INTERRUPTED)
     sys.exit(status)
+
+
+def require_folder_of(file: Path) -> None:
+    """Refuses a file to be written where there is no folder: it may be mistyped, and nobody would find the file.
+
+    Raises:
+        StageError: If there is none.
+    """
+    if not file.parent.is_dir():
+        raise StageError(f"{file} cannot be written: there is no folder {file.parent}; make it, or name another place")
 
 
 def _say(command: str, message: str, status: int) -> int:
