@@ -20,7 +20,7 @@ from pipeline.files import atomic, prove
 from pipeline.images import Conversion, looks_inverted, open_image, to_square
 from vae.explorer import sprite
 from vae.onnx_runtime import ExportedVAE
-from workflow.command import end
+from workflow.command import end, require_folder_of
 
 EXPORT = Path("data/export")
 
@@ -41,6 +41,8 @@ def main(arguments: Sequence[str]) -> int:
         StageError: If there is no model, or an image or a place does not serve.
     """
     options = _parser().parse_args(arguments)
+    if options.command == "samples" and options.output:
+        require_folder_of(options.output)
     make = _drawn_pictures if options.command == "samples" else _reconstructed_pictures
     pictures = make(load(options.export), options)
     for path in filter(Path.is_dir, pictures):
@@ -172,6 +174,8 @@ def _read(path: Path, vae: ExportedVAE, options: argparse.Namespace) -> NDArray[
         with path.open("rb") as file:
             image, read = open_image(file)
         array, made, inner = _fitted(image, vae.image_shape, options)
+    except FileNotFoundError as error:
+        raise StageError(f"{path} does not exist; expected an image") from error
     except (OSError, StageError) as error:
         raise StageError(f"{path} cannot be taken: {error}") from error
     if read or made:
