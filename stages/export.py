@@ -41,7 +41,7 @@ def run(
     networks: Output,
     metrics: Output,
 ) -> None:
-    """Writes encoder, decoder, mean images and learned prior, and how far their numbers are from Keras'.
+    """Writes encoder, decoder, mean images and both ways of a learned prior, and how far their numbers are from Keras'.
 
     Inputs:
         packages: The lock of the packages, which converter and runtime come from: a new one exports anew, and
@@ -123,9 +123,12 @@ def _parity(vae: VAE, exported: ExportedVAE, images: Array, binarised: Array, no
     logits = vae.logits(tf.constant(mean), tf.constant(binarised))
     latent = vae.from_noise(tf.constant(noise))
     keras = {"mean": mean, "log_var": log_var, "logits": logits, "latent": latent}
+    if vae.prior is not None:
+        keras |= dict(zip(("noise", "log_det"), vae.prior.normalise(latent), strict=True))
     keras["mean_image"] = MeanImages(vae).decode(mean)
     theirs = dict(zip(("mean", "log_var"), exported.encode(images), strict=True))
     theirs |= {"logits": exported.logits(mean, binarised), "latent": exported.from_noise(noise)}
+    theirs |= dict(zip(("noise", "log_det"), exported.to_noise(np.asarray(latent)), strict=True))
     theirs["mean_image"] = exported.decode(mean)
     differences = {}
     for name, array in ((name, np.asarray(output)) for name, output in keras.items()):

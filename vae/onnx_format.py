@@ -20,7 +20,7 @@ _IR_VERSION = 8
 
 
 def to_onnx(vae: VAE, border_gray: float) -> dict[str, onnx.ModelProto]:
-    """Converts encoder, decoder, mean images and, if the prior is learned, its generator; nothing in them is random.
+    """Converts encoder, decoder, mean images and, if the prior is learned, both of its ways; nothing in them is random.
 
     Args:
         vae: The model.
@@ -30,8 +30,9 @@ def to_onnx(vae: VAE, border_gray: float) -> dict[str, onnx.ModelProto]:
     Returns:
         `encoder`: image (batch, rows, columns) to mean and log_var (batch, latent); `decoder`: latent (batch, latent)
         and, if it is autoregressive, image to logits, both (batch, rows, columns); `mean_image`: latent (batch, latent)
-        to image (batch, rows, columns); `prior`, if it is no N(0, I): noise (batch, latent) to latent (batch, latent).
-        All float32, for any batch.
+        to image (batch, rows, columns). If the prior is no N(0, I), `prior`: noise (batch, latent) to latent (batch,
+        latent), and its inverse `prior_noise`, with log_det (batch,), the log of |det d noise / d latent|. All float32,
+        for any batch.
     """
     latent = vae.decoder.inputs[:1]
     networks: dict[str, tuple[Callable[..., Any], Sequence[Any], Sequence[str]]] = {
@@ -45,6 +46,7 @@ def to_onnx(vae: VAE, border_gray: float) -> dict[str, onnx.ModelProto]:
     }
     if vae.prior is not None:
         networks["prior"] = (vae.prior.generate, vae.prior.generate.inputs, ("latent",))
+        networks["prior_noise"] = (vae.prior.normalise, latent, ("noise", "log_det"))
     converted = {name: _converted(name, *network) for name, network in networks.items()}
     onnx.helper.set_model_props(converted["encoder"], {"border_gray": f"{border_gray:.6f}"})
     return converted

@@ -32,12 +32,14 @@ class ExportedVAE:
     decoder: onnxruntime.InferenceSession
     mean_image: onnxruntime.InferenceSession
     prior: onnxruntime.InferenceSession | None  # None is the standard normal
+    prior_noise: onnxruntime.InferenceSession | None  # its inverse, which older exports do not have
 
     @classmethod
     def load(cls, networks: Mapping[str, bytes]) -> "ExportedVAE":
-        """The model of the networks `encoder`, `decoder`, `mean_image` and, where it is learned, `prior`, as ONNX."""
+        """The model of the networks that `to_onnx` returns, by name, as ONNX."""
         sessions = {name: session(network) for name, network in networks.items()}
-        return cls(sessions["encoder"], sessions["decoder"], sessions["mean_image"], sessions.get("prior"))
+        encoder, decoder, mean_image = (sessions[name] for name in ("encoder", "decoder", "mean_image"))
+        return cls(encoder, decoder, mean_image, sessions.get("prior"), sessions.get("prior_noise"))
 
     @property
     def latent_dim(self) -> int:
@@ -71,6 +73,13 @@ class ExportedVAE:
             return noise
         (latent,) = self.prior.run(["latent"], {"noise": noise})
         return np.asarray(latent)
+
+    def to_noise(self, latent: Array) -> tuple[Array, Array]:
+        """The noise of latents, both (count, latent), and log |det d noise / d latent|, (count,); float32."""
+        if self.prior_noise is None:
+            return latent, np.zeros(len(latent), np.float32)
+        noise, log_det = self.prior_noise.run(["noise", "log_det"], {"latent": latent})
+        return noise, log_det
 
     def logits(self, latent: Array, images: Array) -> Array:
         """Log-odds of each pixel, (count, rows, columns) float32, of latents and, if autoregressive, earlier pixels."""

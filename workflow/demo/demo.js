@@ -1,5 +1,5 @@
 // What the page does: it draws the noise, asks the networks, and paints.
-import { bound, draw, encode, facts, fromNoise, learnedPrior, meanImage, pixels } from "./model.js";
+import { bound, draw, encode, facts, fromNoise, meanImage, pixels, toNoise } from "./model.js";
 
 const TILES = 12, LATENT_DRAWS = 16, BRUSH = Math.min(facts.rows, facts.columns) / 22;
 const one = (selector) => document.querySelector(selector);
@@ -126,20 +126,15 @@ const given = ({ gray, uniform }) => facts.binarisation === "none" ? gray
 const moveBetween = latest(async (superseded) => {
   const chosenEnds = all("#between select").map((select) => ends()[select.selectedIndex]);
   const way = Number(one("#between .way").value);
-  const circle = !learnedPrior || chosenEnds.every((end) => end.noise);
   const [from, to] = await Promise.all(chosenEnds.map(async (end) =>
-    end.noise ? (circle ? end.noise : end.latent) : (await encode(given(end))).mean));
+    end.noise ?? (await toNoise((await encode(given(end))).mean)).noise));
   let shares = [1 - way, way];
-  if (circle) {
-    const dot = (a, b) => a.reduce((sum, value, place) => sum + value * b[place], 0);
-    const cosine = dot(from, to) / Math.sqrt(dot(from, from) * dot(to, to));
-    const angle = Math.acos(Math.max(-1, Math.min(1, cosine)));
-    if (angle > 1e-3) shares = shares.map((share) => Math.sin(share * angle) / Math.sin(angle));
-  }
+  const dot = (a, b) => a.reduce((sum, value, place) => sum + value * b[place], 0);
+  const cosine = dot(from, to) / Math.sqrt(dot(from, from) * dot(to, to));
+  const angle = Math.acos(Math.max(-1, Math.min(1, cosine)));
+  if (angle > 1e-3) shares = shares.map((share) => Math.sin(share * angle) / Math.sin(angle));
   const place = from.map((value, at) => shares[0] * value + shares[1] * to[at]);
-  one("#between .told").textContent = circle ? "Along the great circle of the prior’s noise."
-    : "Straight through the latents: the learned prior’s way from an image back to its noise is not exported.";
-  await show("#between", circle ? await fromNoise(place) : place, chosenEnds[0].uniform, superseded);
+  await show("#between", await fromNoise(place), chosenEnds[0].uniform, superseded);
 });
 one("#between .way").addEventListener("input", moveBetween);
 
@@ -154,14 +149,12 @@ const reconstruct = latest(async (superseded) => {
   yours.gray = Float32Array.from({ length: pixels }, (_, place) => data[4 * place] / 255);
   const image = Float32Array.from(given(yours));
   paint(one("#yours .seen"), image);
-  const { mean, loss, error, kl } = await bound(image, normals(LATENT_DRAWS * facts.latents));
+  const { mean, loss, kl, error } = await bound(image, normals(LATENT_DRAWS * facts.latents));
   const draws = `mean of ${LATENT_DRAWS} draws of q(z|x)`;
-  const rest = kl === null
-    ? "It is the first term of the bound. The other, KL(q(z|x) || p(z)), is left out: the learned prior’s density is not exported."
-    : `With KL(q(z|x) || p(z)) of ${kl.toFixed(1)} nats that bounds −log p(x): at most ${(loss + kl).toFixed(1)} ± ${error.toFixed(1)} nats.`;
   one("#yours .told").textContent = facts.binarisation === "none"
     ? `Cross-entropy of gray pixels, no likelihood: ${loss.toFixed(1)} nats, ${draws}.`
-    : `Reconstruction loss −log p(x|z): ${loss.toFixed(1)} ± ${error.toFixed(1)} nats, ${draws}. ${rest}`;
+    : `−log p(x) is at most ${(loss + kl).toFixed(1)} ± ${error.toFixed(1)} nats, ${draws}: reconstruction loss −log p(x|z) `
+      + `of ${loss.toFixed(1)}, and KL(q(z|x) || p(z)) of ${kl.toFixed(1)}.`;
   await show("#yours", mean, yours.uniform, superseded);
   if (all("#between select").some((select) => select.selectedIndex === ends().length - 1)) moveBetween();
 });

@@ -35,6 +35,13 @@ export async function fromNoise(noise) {
   return learnedPrior ? (await sessions.prior.run({ noise: latents(noise) })).latent.data : noise;
 }
 
+/** The noise of latents, and log |det d noise / d latent| of each. */
+export async function toNoise(latent) {
+  if (!learnedPrior) return { noise: latent, logDet: new Float32Array(latent.length / facts.latents) };
+  const { noise, log_det: logDet } = await sessions.prior_noise.run({ latent: latents(latent) });
+  return { noise: noise.data, logDet: logDet.data };
+}
+
 /** Log-odds of each pixel, of latents and, if autoregressive, the pixels before it in `image`. */
 export async function logits(latent, image) {
   const given = { latent: latents(latent), ...(facts.autoregressive && { image: images(image) }) };
@@ -56,8 +63,8 @@ export async function meanImage(latent) {
   return (await sessions.mean_image.run({ latent: latents(latent) })).image.data;
 }
 
-/** Nats of one image, over as many draws of q(z|x) as there is noise for: the mean of -log p(x|z), its standard error,
- * and KL(q(z|x) || p(z)), which is null where the prior is learned, as its density is not exported. */
+/** Nats of one image, over as many draws of q(z|x) as there is noise for: the means of -log p(x|z) and of
+ * log q(z|x) - log p(z), whose sum bounds -log p(x), and the standard error of the sum. */
 export async function bound(image, noise) {
   const { mean, logVar } = await encode(image);
   const draws = noise.length / facts.latents;
@@ -66,13 +73,18 @@ export async function bound(image, noise) {
     return mean[of] + Math.exp(logVar[of] / 2) * number;
   });
   const repeated = Float32Array.from({ length: draws * pixels }, (_, place) => image[place % pixels]);
+  const { noise: ofPrior, logDet } = await toNoise(latent);
   const losses = new Float64Array(draws);
   (await logits(latent, repeated)).forEach((logit, place) => {
     losses[Math.floor(place / pixels)] +=
       Math.max(logit, 0) + Math.log1p(Math.exp(-Math.abs(logit))) - repeated[place] * logit;
   });
-  const loss = losses.reduce((sum, one) => sum + one) / draws;
-  const error = Math.sqrt(losses.reduce((sum, one) => sum + (one - loss) ** 2, 0) / (draws - 1) / draws);
-  const kl = mean.reduce((sum, one, of) => sum + (one ** 2 + Math.exp(logVar[of]) - 1 - logVar[of]) / 2, 0);
-  return { mean, loss, error, kl: learnedPrior ? null : kl };
+  const kls = Float64Array.from(logDet, (number) => -number);
+  noise.forEach((number, place) => {
+    kls[Math.floor(place / facts.latents)] += (ofPrior[place] ** 2 - number ** 2 - logVar[place % facts.latents]) / 2;
+  });
+  const average = (numbers) => numbers.reduce((sum, one) => sum + one) / draws;
+  const loss = average(losses), kl = average(kls);
+  const error = Math.sqrt(average(losses.map((one, of) => (one + kls[of] - loss - kl) ** 2)) / (draws - 1));
+  return { mean, loss, kl, error };
 }
