@@ -238,9 +238,8 @@ def as_before_digests(project: Project) -> None:
         stated = graph["stages"][name]
         stated["deps"] = [one for one in stated.get("deps", []) if one.startswith(("data", "metrics"))] + code
         if name == "check":
-            for kind in ("outs", "metrics"):
-                kept = [one for one in (stage if kind == "outs" else stated)[kind] if "code.json" not in str(one)]
-                (stage if kind == "outs" else stated)[kind] = kept
+            for entry in (stage, stated):
+                entry["outs"] = [one for one in entry["outs"] if "code.json" not in str(one)]
         else:
             stage["params"].pop("metrics/code.json")
             stated["params"] = [one for one in stated["params"] if isinstance(one, str)]
