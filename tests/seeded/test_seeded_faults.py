@@ -208,7 +208,7 @@ FAULTS = {
     # what a person watches
     "a curve that nothing states is a result": Fault(
         "workflow/history/lock.py",
-        'results back"] if removed else []',
+        'results back"] if unended else []',
         'results back"] if False else []',
         "test_watching.py::test_a_curve_is_a_result_if_the_lock_or_the_record_states_it",
     ),

@@ -53,16 +53,16 @@ def unfinished(revision: Revision) -> list[str]:
     """Says that a revision's training has not ended: nothing states its curve, or DVC has removed what it made."""
     content, locked = revision.read(HISTORY), _locked(revision)
     if content is None:  # DVC removes all that a stage made before it runs
-        removed = HISTORY in locked and revision.read(_TRAINING) is None
+        unended = HISTORY in locked and revision.read(_TRAINING) is None
         fault = f"{revision.label} has neither {HISTORY} nor {_TRAINING}: its training has not ended, or lost them"
     else:
-        removed = locked.get(HISTORY) != md5_hex(content) and _told(revision) != hashlib.sha256(content).hexdigest()
+        unended = locked.get(HISTORY) != md5_hex(content) and _told(revision) != hashlib.sha256(content).hexdigest()
         fault = (
             f"{HISTORY} of {revision.label} is stated neither by {LOCK} nor by {_RECORD}: it is the curve of a "
             f"training that has not ended, or was changed"
         )
     way = f"`dvc repro` ends the training, and `git restore {LOCK} metrics && dvc checkout` brings the last committed "
-    return [f"{fault}; {way}results back"] if removed else []
+    return [f"{fault}; {way}results back"] if unended else []
 
 
 def _locked(revision: Revision) -> dict[str, str]:
