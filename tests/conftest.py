@@ -480,9 +480,9 @@ def checkout(project: Project) -> Project:
 
 #: Loaded by every Python of a command that has this file's folder on PYTHONPATH. KILL is a JSON list: the stage to
 #: kill, the end of a path, a number n, when, and who dies. It dies before or after the n-th rename to such a path, or
-#: within the write of the n-th byte of a file.
+#: within the write of the n-th byte of a file. Or that rename fails as on a full disk, or waits for a file `go`.
 KILLER = """
-import json, os, resource, signal
+import json, os, resource, signal, time
 from pathlib import Path
 
 import psutil
@@ -507,8 +507,14 @@ def arm(stage, ending, number, when, who):
         nonlocal seen
         seen += str(target).endswith(ending)
         if seen == number and str(target).endswith(ending):
-            if when == "after":
+            if when == "fail":
+                raise OSError(28, "No space left on device")
+            if when in ("after", "wait"):
                 real(source, target, **options)
+            if when == "wait":
+                while not os.path.exists("go"):
+                    time.sleep(0.05)
+                return
             os.kill(victim, signal.SIGKILL)
             signal.pause()
         real(source, target, **options)
@@ -521,7 +527,7 @@ arm(*json.loads(os.environ["KILL"]))
 
 @pytest.fixture
 def killer(tmp_path: Path) -> Callable[..., dict[str, str]]:
-    """Environment in which a stage is killed at a named point."""
+    """Environment in which a stage is killed, fails or waits for a file `go` at a named point."""
     folder = tmp_path / "killer"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(KILLER, encoding="utf-8")

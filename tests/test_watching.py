@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -15,52 +16,16 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT, Project, outs_of, remove, without_results
 from ruamel.yaml import YAML
+from test_training import RECIPE
 
 from pipeline.events import forget_events, join_events, write_events
 from vae.model import build_vae
-from vae.training import Recipe, Run, Trainer, fit, weights_of
+from vae.training import Run, Trainer, fit, weights_of
 from vae.watching import reconstruction_row
 from workflow.history.lock import unfinished as unfinished_in
 from workflow.history.revisions import Revision
 
 HISTORY, STATES = "metrics/history.csv", ".npz"
-
-#: Loaded by every Python of a command, as `conftest.KILLER`: at the n-th rename to a path of a stage it waits for
-#: a file `go`, or fails as a full disk does.
-HOLD = """
-import json, os, time
-
-def arm(stage, ending, number, what):
-    if os.environ.get("DVC_STAGE") != stage:
-        return
-    seen = 0
-    real = os.replace
-
-    def replace(source, target, **options):
-        nonlocal seen
-        seen += str(target).endswith(ending)
-        if seen == number and str(target).endswith(ending):
-            if what == "fail":
-                raise OSError(28, "No space left on device")
-            real(source, target, **options)
-            while not os.path.exists("go"):
-                time.sleep(0.05)
-            return
-        real(source, target, **options)
-
-    os.replace = replace
-
-arm(*json.loads(os.environ["HOLD"]))
-"""
-
-
-@pytest.fixture
-def hold(tmp_path: Path) -> Callable[..., dict[str, str]]:
-    """Environment in which stage `train` waits or fails at a rename."""
-    folder = tmp_path / "hold"
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(HOLD, encoding="utf-8")
-    return lambda *point: {"PYTHONPATH": str(folder), "HOLD": json.dumps(["train", *point])}
 
 
 @pytest.fixture
@@ -100,9 +65,9 @@ ALL = [(1, NAMES), (2, NAMES), (3, [*NAMES, "reconstructions"])]
 
 
 def test_dvc_draws_the_curve_so_far_while_training_runs(
-    trained: Project, untrained: Project, hold: Callable[..., dict[str, str]]
+    trained: Project, untrained: Project, killer: Callable[..., dict[str, str]]
 ) -> None:
-    running = untrained.start("dvc", "repro", env=hold(HISTORY, 2, "wait"))
+    running = untrained.start("dvc", "repro", env=killer("train", HISTORY, 2, "wait"))
     try:
         deadline = time.monotonic() + 120
         while not ((untrained.folder / HISTORY).is_file() and len(epochs(untrained)) == 2):
@@ -163,9 +128,9 @@ def test_a_kill_and_a_resume_leave_one_curve(
 
 
 def test_a_failure_leaves_the_curve_so_far_and_the_way_back(
-    trained: Project, untrained: Project, hold: Callable[..., dict[str, str]]
+    trained: Project, untrained: Project, killer: Callable[..., dict[str, str]]
 ) -> None:
-    failed = untrained.run("dvc", "repro", env=hold(STATES, 2, "fail"))
+    failed = untrained.run("dvc", "repro", env=killer("train", STATES, 2, "fail"))
     assert failed.returncode == 255
     assert "git restore dvc.lock metrics" in failed.stderr
     assert epochs(untrained) == [1]
@@ -256,25 +221,7 @@ def unfinished(project: Project) -> Project:
 
 def test_to_be_watched_changes_no_weight() -> None:
     images = np.random.default_rng(0).random((60, 8, 8), np.float32).round()
-    recipe = Recipe(
-        seed=1,
-        binarised=True,
-        epochs=3,
-        batch_size=20,
-        learning_rate=0.01,
-        learning_rate_warmup_epochs=0,
-        schedule="constant",
-        weight_decay=0,
-        beta=1,
-        kl_warmup_epochs=0,
-        kl_warmup_start=1,
-        importance_samples=1,
-        importance_epochs=0,
-        ema_momentum=0.9,
-        validation_interval=1,
-        keep="last",
-        jit_compile=False,
-    )
+    recipe = replace(RECIPE, binarised=True, batch_size=20, kl_warmup_start=1, ema_momentum=0.9)
     ended = []
     for watched in (False, True):
         keras.utils.set_random_seed(0)
