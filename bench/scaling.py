@@ -32,7 +32,7 @@ RESULTS = Path("bench/scaling.json")
 SPEC: Mapping[str, Any] = {
     "objective": "validation_loss",
     "space": {"train.seed": {"low": 1, "high": 1_000_000}},
-    "fixed": {"train.epochs": 1, "train.importance_epochs": 0},
+    "fixed": {"train.epochs": 1},
     "threads": 1,
     "pruner": {"name": "none"},
     "budget": {"trials": 6},

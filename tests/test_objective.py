@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,10 @@ from vae.objective import (
     gaussian_kl,
     importance_weighted_bound,
     kl_weight,
+    path_kl,
     reparameterise,
     sampled_kl,
+    standard_normal_log_prob,
 )
 
 #: float32 carries 24 bits; sums of a few hundred terms lose a few more.
@@ -95,6 +98,9 @@ def test_kl_of_each_latent_stands_alone() -> None:
         *((reparameterise, [(3, 2), (3, 2), other]) for other in ((1, 2), (3, 1), (2,))),
         (reparameterise, [(3, 2), (1, 2), (3, 2)]),
         *((sampled_kl, shapes) for shapes in ([(4, 3), (4, 2), (4,)], [(4, 3), (4, 3), (3,)], [(4, 3), (1, 3), (4,)])),
+        (path_kl, [(4, 3), (4, 2), (4, 3), (4,)]),
+        (path_kl, [(1, 3), (4, 3), (4, 3), (4,)]),
+        (path_kl, [(4, 3), (4, 3), (4, 3), (3,)]),
     ],
 )
 def test_shapes_that_would_broadcast_are_refused(term: Callable[..., tf.Tensor], shapes: list[tuple[int, ...]]) -> None:
@@ -151,6 +157,34 @@ def test_the_sampled_kl_is_the_difference_of_two_log_densities() -> None:
     ]
     found = sampled_kl(tf.constant(log_var), tf.constant(noise), tf.constant(log_prior))
     np.testing.assert_allclose(found, np.array(posterior) - log_prior, rtol=1e-4, atol=1e-4)
+
+
+def _path_gradients(mean: Any, log_var: Any, noise: Any) -> tuple[Any, list[Any]]:
+    """The path estimate of KL(q || N(0, I)) by each draw, and its gradient by the mean and log-variance of each."""
+    moments = [tf.constant(np.broadcast_to(moment, noise.shape), tf.float32) for moment in (mean, log_var)]
+    with tf.GradientTape() as tape:
+        tape.watch(moments)
+        latent = reparameterise(*moments, tf.constant(noise))
+        kl = path_kl(*moments, latent, standard_normal_log_prob(latent))
+    return kl.numpy(), [gradient.numpy() for gradient in tape.gradient(kl, moments)]
+
+
+def test_the_path_estimate_of_the_kl_has_the_closed_form_and_its_gradient_for_its_mean() -> None:
+    """d KL / d mean = mean and d KL / d log_var = (exp(log_var) - 1) / 2, of KL(N(mean, exp(log_var)) || N(0, 1))."""
+    mean, log_var = np.array([0.7, -1.2, 0.1]), np.array([-1.0, 0.4, -2.0])
+    noise = np.random.default_rng(3).normal(size=(200_000, 3)).astype(np.float32)
+    kl, gradients = _path_gradients(mean, log_var, noise)
+    exact = 0.5 * (mean**2 + np.exp(log_var) - 1 - log_var).sum()
+    assert kl.mean(dtype=np.float64) == pytest.approx(exact, abs=5 * float(kl.std()) / len(kl) ** 0.5)
+    for found, expected in zip(gradients, (mean, (np.exp(log_var) - 1) / 2), strict=True):
+        error = found.std(axis=0) / len(found) ** 0.5
+        assert (np.abs(found.mean(axis=0, dtype=np.float64) - expected) < 5 * error).all()
+
+
+def test_no_noise_is_left_in_the_gradient_where_the_posterior_is_the_prior() -> None:
+    noise = np.random.default_rng(4).normal(size=(50, 3)).astype(np.float32)
+    _, gradients = _path_gradients(np.zeros(3), np.zeros(3), noise)
+    np.testing.assert_allclose(gradients, 0, atol=1e-6)
 
 
 def test_the_importance_weighted_bound_is_the_log_of_the_mean_weight() -> None:

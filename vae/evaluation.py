@@ -208,7 +208,7 @@ class Evaluator:
     def _terms(self, targets: tf.Tensor, mean: tf.Tensor, log_var: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
         latent = reparameterise(mean, log_var, noise)
         nll = self._vae.reconstruction_loss(latent, targets)
-        return tf.stack([nll, self._vae.kl(mean, log_var, noise, latent)])
+        return tf.stack([nll, self._vae.kl(mean, log_var, latent)])
 
     @tf.function
     def _predictions(self, images: tf.Tensor, mean: tf.Tensor, log_var: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:

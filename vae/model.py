@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from vae.autoregression import autoregressive
-from vae.objective import bernoulli_nll, gaussian_kl, sampled_kl, standard_normal_log_prob
+from vae.objective import bernoulli_nll, gaussian_kl, path_kl, standard_normal_log_prob
 
 
 @dataclass(frozen=True)
@@ -109,13 +109,12 @@ class VAE:
         noise, log_det = self.prior.normalise(latent)
         return standard_normal_log_prob(noise) + log_det
 
-    def kl(self, mean: tf.Tensor, log_var: tf.Tensor, noise: tf.Tensor, latent: tf.Tensor) -> tf.Tensor:
-        """KL(q(z|x) || p(z)): exact for the standard normal, else its unbiased estimate from one draw.
+    def kl(self, mean: tf.Tensor, log_var: tf.Tensor, latent: tf.Tensor) -> tf.Tensor:
+        """KL(q(z|x) || p(z)): exact for the standard normal, else its unbiased estimate from one draw, by `path_kl`.
 
         Args:
             mean: (batch, latent) float32, mean of q(z|x).
             log_var: (batch, latent) float32, log of the variance.
-            noise: (batch, latent) float32, standard normal, that the draw was made of.
             latent: (batch, latent) float32, the draw.
 
         Returns:
@@ -123,7 +122,7 @@ class VAE:
         """
         if self.prior is None:
             return tf.reduce_sum(gaussian_kl(mean, log_var), axis=1)
-        return sampled_kl(log_var, noise, self.log_prior(latent))
+        return path_kl(mean, log_var, latent, self.log_prior(latent))
 
     def from_noise(self, noise: tf.Tensor) -> tf.Tensor:
         """A draw of p(z) from standard normal noise, both (batch, latent) float32."""

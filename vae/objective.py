@@ -85,6 +85,30 @@ def sampled_kl(log_var: tf.Tensor, noise: tf.Tensor, log_prior: tf.Tensor) -> tf
     return standard_normal_log_prob(noise) - 0.5 * tf.reduce_sum(log_var, axis=1) - log_prior
 
 
+def path_kl(mean: tf.Tensor, log_var: tf.Tensor, latent: tf.Tensor, log_prior: tf.Tensor) -> tf.Tensor:
+    """`sampled_kl` with a gradient of the same mean and less noise: it reaches mean and log_var through the draw alone.
+
+    What it leaves out, the gradient of log q(z|x) at a fixed z, has mean zero. Without it no noise is left where q(z|x)
+    is the true posterior (Roeder, Wu and Duvenaud 2017, "Sticking the Landing", section 3).
+
+    Args:
+        mean: (batch, latent) float32, mean of q(z|x).
+        log_var: (batch, latent) float32, log of the variance.
+        latent: (batch, latent) float32, the draw z, as a differentiable function of mean and log_var.
+        log_prior: (batch,) float32, log p(z).
+
+    Returns:
+        (batch,) float32, nats per image; negative for some draws.
+
+    Raises:
+        ValueError: If the shapes differ; broadcasting would hide the mistake.
+    """
+    mean.shape.assert_is_compatible_with(log_var.shape)
+    mean.shape.assert_is_compatible_with(latent.shape)
+    mean, log_var = tf.stop_gradient(mean), tf.stop_gradient(log_var)
+    return sampled_kl(log_var, (latent - mean) * tf.exp(-0.5 * log_var), log_prior)
+
+
 def importance_weighted_bound(log_weights: tf.Tensor) -> tf.Tensor:
     """Log of the mean importance weight over draws, whose expectation is a lower bound of log p(x).
 

@@ -57,7 +57,7 @@ def refine(
                 tape.watch(values)
                 mean, log_var = (tf.tile(value, [samples, 1]) for value in values)
                 latent = reparameterise(mean, log_var, noise)
-                loss = vae.reconstruction_loss(latent, targets) + vae.kl(mean, log_var, noise, latent)
+                loss = vae.reconstruction_loss(latent, targets) + vae.kl(mean, log_var, latent)
                 total = tf.reduce_sum(loss) / samples  # of all images, as no image touches another's moments
             optimizer.apply(tape.gradient(total, values), moments)
             step += 1

@@ -382,7 +382,7 @@ class Trainer:
                 targets = tf.tile(images, [samples, 1, 1])
                 reconstruction = self.vae.reconstruction_loss(latent, targets, training=True)
                 if samples == 1:
-                    kl = self.vae.kl(mean, log_var, noise, latent)
+                    kl = self.vae.kl(mean, log_var, latent)
                 else:
                     kl = sampled_kl(log_var, noise, self.vae.log_prior(latent))
             weight = kl_weight(step, self.steps_per_epoch, recipe.beta, recipe.kl_warmup_epochs, recipe.kl_warmup_start)
