@@ -6,7 +6,6 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT
 
-from bench.against import sums
 from bench.figures import page
 from bench.operations import operations
 from vae.model import build_vae
@@ -87,16 +86,3 @@ def test_the_goal_is_what_the_textbook_s_training_ends_with() -> None:
 
 def test_the_torch_model_has_the_textbook_s_widths() -> None:
     assert (resolved("textbook").model.widths, resolved("textbook").model.latent_dim) == ((32, 64, 16), 2)
-
-
-def test_a_commit_s_time_is_that_of_its_training_of_its_evaluation_and_of_all_stages() -> None:
-    stages = {
-        "check": 1.0,
-        "fetch": 2.0,
-        "preprocess": 4.0,
-        "train": 8.0,
-        "evaluate": 16.0,
-        "baseline": 32.0,
-        "new": 64.0,
-    }
-    assert sums(stages) == {"train": 8, "evaluation": 80, "make": 127}
