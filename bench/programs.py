@@ -99,11 +99,12 @@ def default() -> Figures:
     params = load_params()
     trainer = build_trainer(params.model, params.train, _training_images())
     recipe = trainer.recipe
-    blocks = (losses for epoch in range(recipe.epochs) for losses in trainer.run_epoch(epoch))
+    blocks = trainer.run_epochs(range(recipe.epochs))
     next(blocks)
     began, images = time.perf_counter(), 0
     while time.perf_counter() - began < SECONDS:
-        images += len(next(blocks).kl) * recipe.batch_size
+        _, losses = next(blocks)
+        images += len(losses.kl) * recipe.batch_size
     elapsed = time.perf_counter() - began
     batch = tf.TensorSpec((recipe.batch_size, 28, 28), tf.float32)
     per_step = operations(trainer.step, batch, tf.TensorSpec((), tf.int64))
@@ -137,8 +138,7 @@ def seconds_to(gray_validation_loss: str) -> Figures:
     trainer = build_trainer(params.model, params.train, images)
     evaluator = Evaluator(trainer.vae, params.evaluate.batch_size)
     began = time.perf_counter()
-    blocks = (losses for epoch in range(params.train.epochs) for losses in trainer.run_epoch(epoch))
-    for number, _ in enumerate(blocks, 1):
+    for number, _ in enumerate(trainer.run_epochs(range(params.train.epochs)), 1):
         if number % BLOCKS:
             continue
         trainer.update_model()

@@ -64,7 +64,8 @@ def trainer_of(images: NDArray[np.float32], recipe: Recipe = RECIPE) -> Trainer:
 
 
 def train(trainer: Trainer, epochs: Sequence[int]) -> list[Losses]:
-    return [losses for epoch in epochs for losses in trainer.run_epoch(epoch)]
+    """The losses of consecutive epochs."""
+    return [losses for _, losses in trainer.run_epochs(range(epochs[0], epochs[-1] + 1))]
 
 
 def weights_of(trainer: Trainer) -> list[Array]:
@@ -231,7 +232,7 @@ def test_the_average_of_the_weights_is_that_of_numpy(
     monkeypatch.setattr(training, "STEPS_PER_CALL", 1)
     plain, averaged = trainer_of(images), trainer_of(images, replace(RECIPE, ema_momentum=0.5))
     expected = weights_of(plain)
-    for step, _ in enumerate(losses for epoch in range(3) for losses in plain.run_epoch(epoch)):
+    for step, _ in enumerate(plain.run_epochs(range(3))):
         kept = min(0.5, (2 + step) / (11 + step))  # `step` steps were done before this one
         expected = [kept * old + (1 - kept) * new for old, new in zip(expected, weights_of(plain), strict=True)]
     for epoch in range(3):

@@ -13,20 +13,20 @@ def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def training_blocks(
-    images: tf.Tensor, *, batch_size: int, block: int, seed: int, epoch: int, binarised: bool
+    images: tf.Tensor, *, batch_size: int, block: int, seed: int, epochs: range, binarised: bool
 ) -> tf.data.Dataset:
-    """One epoch of training batches, delivered in blocks of steps.
+    """Training batches of consecutive epochs, delivered in blocks of steps.
 
-    The images are gathered from the tensor in memory. The last batch is dropped if it is not full; which images
-    that drops changes with the order of the epoch. The last block is shorter if the epoch's steps are no multiple
-    of `block`.
+    The images are gathered from the tensor in memory. The last batch of an epoch is dropped if it is not full; which
+    images that drops changes with the order of the epoch. The last block of an epoch is shorter if the epoch's steps
+    are no multiple of `block`. An epoch's first blocks are made while the epoch before is worked on.
 
     Args:
         images: (count, rows, columns) float32 in [0, 1].
         batch_size: Images in a batch, at most `count`.
         block: Steps in a block.
         seed: Of the order and the binarisation.
-        epoch: From 0.
+        epochs: Their numbers, from 0.
         binarised: Whether each image is replaced by a binary draw from it, anew for every batch.
 
     Returns:
@@ -40,9 +40,12 @@ def training_blocks(
         batch = tf.gather(images, index)
         return (binarise(batch, seed, step) if binarised else batch), step
 
-    order = epoch_order(count, seed, epoch)
-    batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=True)
-    numbered = batches.enumerate(start=epoch * steps)
+    def blocks(epoch: tf.Tensor) -> tf.data.Dataset:
+        order = tf.numpy_function(lambda number: epoch_order(count, seed, number), [epoch], tf.int64)
+        index = tf.reshape(order[: steps * batch_size], (steps, batch_size))
+        numbered = tf.data.Dataset.from_tensor_slices((epoch * steps + tf.range(steps, dtype=tf.int64), index))
+        return numbered.map(load, num_parallel_calls=1, deterministic=True).batch(block)
+
     options = tf.data.Options()
-    options.autotune.enabled = False  # nothing to tune, and the end of each epoch would wait for the tuner, up to 5 s
-    return numbered.map(load, num_parallel_calls=1, deterministic=True).batch(block).prefetch(2).with_options(options)
+    options.autotune.enabled = False  # nothing to tune, and the end would wait for the tuner, up to 5 s
+    return tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(blocks).prefetch(2).with_options(options)

@@ -134,14 +134,11 @@ def fit(
     evaluator = Evaluator(trainer.vae, _VALIDATION_BATCH)
     while run.epochs < recipe.epochs:
         ahead = range(run.epochs, min(run.epochs + recipe.validation_interval, recipe.epochs))
+        validated = f", validation loss {run.history[-1][4]:.2f}" if run.history else ""
         blocks = []
-        for epoch in ahead:
-            note = f"epoch {epoch + 1}/{recipe.epochs}"
-            if run.history:
-                note += f", validation loss {run.history[-1][4]:.2f}"
-            for losses in trainer.run_epoch(epoch):
-                blocks.append(losses)
-                advance(len(losses.kl) * recipe.batch_size, note)
+        for epoch, losses in trainer.run_epochs(ahead):
+            blocks.append(losses)
+            advance(len(losses.kl) * recipe.batch_size, f"epoch {epoch + 1}/{recipe.epochs}{validated}")
         trainer.update_model()
         terms = _validation_terms(evaluator, validation, recipe.seed)
         _refuse_nonfinite(dict(zip(COLUMNS[4:], terms, strict=True)), f"at the end of epoch {ahead.stop}")
@@ -305,24 +302,24 @@ class Trainer:
         for vector, average in zip(self._vectors, self._averages, strict=True):
             average.assign_add((1.0 - kept) * (vector - average))
 
-    def run_epoch(self, epoch: int) -> Iterator[Losses]:
-        """Trains one epoch; yields the losses of the steps taken since the last yield.
+    def run_epochs(self, epochs: range) -> Iterator[tuple[int, Losses]]:
+        """Trains these epochs; yields the epoch and the losses of the steps taken since the last yield.
 
         Raises:
             FloatingPointError: If a term of the loss is not finite, naming term, step and epoch.
         """
         recipe = self.recipe
-        samples = recipe.importance_samples if epoch >= recipe.epochs - recipe.importance_epochs else 1
         blocks = training_blocks(
             self._images,
             batch_size=recipe.batch_size,
             block=STEPS_PER_CALL,
             seed=recipe.seed,
-            epoch=epoch,
+            epochs=epochs,
             binarised=recipe.binarised,
         )
         for images, steps in blocks:
-            count = len(steps)
+            count, epoch = len(steps), int(steps[0]) // self.steps_per_epoch
+            samples = recipe.importance_samples if epoch >= recipe.epochs - recipe.importance_epochs else 1
             if count < STEPS_PER_CALL:  # filled up, so that the loop is compiled once only
                 images = tf.pad(images, [[0, STEPS_PER_CALL - count], [0, 0], [0, 0], [0, 0]])
             reconstruction, kl = self._take_steps(images, steps[0], tf.constant(count), samples)
@@ -333,7 +330,7 @@ class Trainer:
                 _refuse_nonfinite(named, f"at step {step} of epoch {epoch + 1}")
             if self._averages:
                 self._update_average(steps[-1] + 1, tf.constant(count))
-            yield losses
+            yield epoch, losses
 
     def _steps(
         self, images: tf.Tensor, first: tf.Tensor, count: tf.Tensor, samples: int
