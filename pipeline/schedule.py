@@ -29,7 +29,7 @@ def place(stage: str, runs: Path) -> str:
     if not known:
         return words
     more = f", beside {unknown} that never ran so here" if unknown else ""
-    return f"{words}, about {_in_words(sum(known))} to go{more}"
+    return f"{words}, about {in_words(sum(known))} to go{more}"
 
 
 def _seconds(record: Path, params: Mapping[str, Any]) -> float | None:
@@ -77,7 +77,8 @@ def _outs(entry: Mapping[str, Any]) -> list[str]:
     return [one if isinstance(one, str) else next(iter(one)) for one in listed]
 
 
-def _in_words(seconds: float) -> str:
+def in_words(seconds: float) -> str:
+    """A length of time as one says it, to the minute."""
     minutes = round(seconds / 60)
     if minutes > 1:
         return f"{minutes} minutes"

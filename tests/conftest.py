@@ -28,9 +28,8 @@ from ruamel.yaml import YAML
 from pipeline.files import write_json
 from pipeline.params.data import SHA256_FILE
 from workflow.command import forget_other_repositories
-from workflow.history import seeds
-from workflow.history.presets import stale_presets
 from workflow.history.revisions import files
+from workflow.stale import stale_records
 
 forget_other_repositories()  # tests commit
 
@@ -131,11 +130,9 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Names recorded results of other code or parameters: those of presets, and the spread over seeds."""
-    for name, why in stale_presets().items():
-        terminalreporter.write_line(f"preset {name} is stale, as {why}: make experiment NAME={name}")
-    if seeds.stale():
-        terminalreporter.write_line(f"{seeds.PATH} is stale, of other code, parameters or versions: make seeds")
+    """Names recorded results of other code or parameters."""
+    for line in stale_records():
+        terminalreporter.write_line(line)
 
 
 def as_committed(*paths: str) -> pytest.MarkDecorator:

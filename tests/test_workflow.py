@@ -2,9 +2,9 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 
 from pipeline.errors import StageError
 from pipeline.params.whole import load_params
+from workflow import experiment, stale
 from workflow.compare.tolerance import flatten, tolerated
 from workflow.experiment import overrides
 from workflow.history.presets import preset_names, read_preset, run_digest, write_params
@@ -22,7 +23,7 @@ from workflow.scale.seeds import main as make_seeds
 
 SUMMARY = ("python", "-m", "workflow.summary")
 EXPERIMENT = ("python", "-m", "workflow.experiment")
-STALE = (sys.executable, "-c", "from workflow.history.presets import stale_presets; print(stale_presets())")
+STALE = ("python", "-m", "workflow.stale")
 
 
 def edit(project: Project, path: str, changes: Mapping[tuple[str, ...], Any]) -> None:
@@ -136,7 +137,8 @@ def test_an_experiment_records_what_its_preset_found(two_revisions: Project) -> 
 
     record = read("presets/longer.json")
     assert record["metrics"] == read("metrics/evaluation.json")
-    assert record["training"]["epochs"] == 12
+    assert record["training"]["epochs"] == record["history"]["epoch"][-1] == 12
+    assert record["history"]["validation_loss"][-1] == pytest.approx(record["training"]["validation_loss_nats"])
     assert record["parent_commit"] == two_revisions.run("git", "rev-parse", "main").stdout.strip()
     assert record["train_seconds"] > 0
     assert "longer" in two_revisions.run("dvc", "exp", "show", "--csv", "--rev", "main").stdout
@@ -144,11 +146,48 @@ def test_an_experiment_records_what_its_preset_found(two_revisions: Project) -> 
 
 def test_a_record_is_stale_once_a_source_of_its_run_changed(two_revisions: Project, tmp_path: Path) -> None:
     project = two_revisions.copy_to(tmp_path / "project")
-    assert "longer" not in project.run(*STALE).stdout
-    for line, stale in (("# a comment", False), ("changed = True", True)):
+    for line, expected in (("# a comment", False), ("changed = True", True)):
         with (project.folder / "vae/architectures/textbook.py").open("a", encoding="utf-8") as source:
             source.write(f"{line}\n")
-        assert ("longer" in project.run(*STALE).stdout) == stale
+        assert ("preset longer is stale" in project.run(*STALE).stdout) == expected
+
+
+@pytest.mark.parametrize(
+    ("stages", "presets", "spread", "named"),
+    [
+        ([], {}, False, "All results are of this code"),
+        (["train"], {}, False, "train would run: `dvc repro`"),
+        ([], {"record": "presets/record.json is of other code"}, False, "`make experiment NAME=record`"),
+        ([], {}, True, "metrics/seeds.json is stale"),
+    ],
+)
+def test_anything_stale_is_refused(
+    stages: list[str],
+    presets: dict[str, str],
+    spread: bool,
+    named: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(stale, "stale_stages", lambda: stages)
+    monkeypatch.setattr(stale, "stale_presets", lambda: presets)
+    monkeypatch.setattr(stale.seeds, "stale", lambda: spread)
+    assert stale.main() == int(bool(stages or presets or spread))
+    assert named in capsys.readouterr().out
+
+
+def test_an_experiment_says_first_how_long_its_recorded_run_took(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = {"train_seconds": 1553.1, "evaluate_seconds": 2838.8, "intra_op": 2, "processor": "Zen 4"}
+    monkeypatch.setattr(experiment, "recorded", {"textbook": record}.get)
+    monkeypatch.setattr(experiment.subprocess, "run", lambda command, **_: CompletedProcess(command, 3))
+    assert [experiment.main([name]) for name in ("textbook", "quick")] == [3, 3]  # DVC's
+    known, unknown = capsys.readouterr().out.splitlines()
+    assert known.startswith(
+        "textbook: the recorded run trained for 26 minutes and evaluated for 47 minutes, on 2 threads of Zen 4; "
+    )
+    assert unknown.startswith("quick: how long it takes is not known")
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones(project: Project) -> None:

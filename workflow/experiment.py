@@ -9,13 +9,14 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipeline.params.section import PARAMS_FILE
+from pipeline.schedule import in_words
 from workflow.command import end
-from workflow.history.presets import DATA_SECTION, METRICS, read_preset, record_run
+from workflow.history.presets import DATA_SECTION, METRICS, read_preset, record_run, recorded
 from workflow.summary import table
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs `dvc exp run` with the preset's values; what follows the name goes to it.
+    """Says how long the preset took last, and runs `dvc exp run` with its values; what follows the name goes to it.
 
     Returns:
         Exit status: 0, or that of DVC.
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str]) -> int:
         for setting in overrides(read_preset(name), YAML(typ="safe").load(PARAMS_FILE))
         for part in ("--set-param", setting)
     ]
+    print(expected(name, recorded(name)), flush=True)
     done = subprocess.run(["dvc", "exp", "run", "--name", name, *settings, *options], check=False)
     if done.returncode:
         return done.returncode
@@ -37,6 +39,22 @@ def main(arguments: Sequence[str]) -> int:
     print(f"\nRecorded in {path}. Beside the others: dvc exp show --only-changed")
     print("Back to the commit: git restore params.yaml dvc.lock metrics && git clean -fdq metrics && dvc checkout")
     return 0
+
+
+def expected(name: str, record: Mapping[str, Any] | None) -> str:
+    """How long a preset took when it was recorded last, and where.
+
+    Args:
+        name: Of the preset.
+        record: What was recorded of it, or None.
+    """
+    if record is None:
+        return f"{name}: how long it takes is not known, as no run of it is recorded"
+    train, evaluate = record["train_seconds"], record["evaluate_seconds"]
+    return (
+        f"{name}: the recorded run trained for {in_words(train)} and evaluated for {in_words(evaluate)}, on "
+        f"{record['intra_op']} threads of {record['processor']}; if you stop it, the same command goes on from there"
+    )
 
 
 def overrides(sections: Mapping[str, Mapping[str, Any]], present: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Presets: what named experiments change in `params.yaml`, and what their last full run found."""
 
+import csv
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -97,10 +98,27 @@ def record_run(name: str) -> Path:
             "processor": train["processor"],
             **{name: processor[name] for name in ("instruction_set", "caches", "intra_op")},
             "training": _json(METRICS / "train.json"),
+            "history": history(),
             "metrics": _json(METRICS / "evaluation.json"),
         },
     )
     return path
+
+
+def history() -> dict[str, list[float]]:
+    """The workspace's validations: their epochs, and the loss of each in nats per image."""
+    with (METRICS / "history.csv").open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    return {
+        "epoch": [int(row["epoch"]) for row in rows],
+        "validation_loss": [float(row["validation_loss"]) for row in rows],
+    }
+
+
+def recorded(name: str) -> Mapping[str, Any] | None:
+    """What presets/NAME.json has of a preset's last recorded run; None if there was none."""
+    path = FOLDER / f"{name}.json"
+    return dict(_json(path)) if path.is_file() else None
 
 
 def run_record(stage: str) -> Mapping[str, Any]:
@@ -127,9 +145,9 @@ def stale_presets() -> dict[str, str]:
     """
     stale = {}
     for name in preset_names():
-        path = FOLDER / f"{name}.json"
-        if path.is_file() and _json(path)["digest"] != run_digest(resolved(name).model_dump(mode="json")):
-            stale[name] = f"{path} is of other code, parameters or versions"
+        record = recorded(name)
+        if record and record["digest"] != run_digest(resolved(name).model_dump(mode="json")):
+            stale[name] = f"{FOLDER / name}.json is of other code, parameters or versions"
     return stale
 
 

@@ -11,13 +11,11 @@ from pathlib import Path
 from pipeline.errors import StageError
 from pipeline.files import atomic, sha256_file
 from workflow.command import end
-from workflow.history import seeds
 from workflow.history.lock import contradictions, unfinished
-from workflow.history.presets import stale_presets
 from workflow.history.revisions import WORKSPACE, changed, git, resolve
-from workflow.history.staleness import stale_stages
 from workflow.release.hub import signer_of, write_hub
 from workflow.release.pack import write_pack
+from workflow.stale import stale_records, stale_results
 
 FOLDER = Path("releases")
 
@@ -83,13 +81,9 @@ def _faults(version: str) -> Iterator[str]:
     yield from unfinished(resolve(WORKSPACE))
     if uncommitted := changed():
         yield f"not committed: {', '.join(uncommitted)}"
-    stale = stale_stages()
-    if stale:
-        yield f"dvc.lock is stale, {', '.join(stale)} would run: `dvc repro`, and commit dvc.lock and metrics/"
+    yield from stale_results()
     yield from contradictions(resolve("HEAD"))
-    yield from (f"preset {name}: {why}: `make experiment NAME={name}`" for name, why in stale_presets().items())
-    if seeds.stale():
-        yield f"{seeds.PATH} is of other code, parameters or versions: `make seeds`"
+    yield from stale_records()
 
 
 if __name__ == "__main__":
