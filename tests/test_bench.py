@@ -6,6 +6,8 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT
 
+from bench.against import sums
+from bench.curves import PUBLISHED, curve, drawn
 from bench.figures import page
 from bench.operations import operations
 from vae.model import build_vae
@@ -86,3 +88,28 @@ def test_the_goal_is_what_the_textbook_s_training_ends_with() -> None:
 
 def test_the_torch_model_has_the_textbook_s_widths() -> None:
     assert (resolved("textbook").model.widths, resolved("textbook").model.latent_dim) == ((32, 64, 16), 2)
+
+
+def test_a_commit_s_time_is_that_of_its_training_of_its_evaluation_and_of_all_stages() -> None:
+    stages = {
+        "check": 1.0,
+        "fetch": 2.0,
+        "preprocess": 4.0,
+        "train": 8.0,
+        "evaluate": 16.0,
+        "baseline": 32.0,
+        "new": 64.0,
+    }
+    assert sums(stages) == {"train": 8, "evaluation": 80, "make": 127}
+
+
+def test_a_training_is_drawn_over_its_seconds_beside_published_values_moved_to_the_validation_images() -> None:
+    metrics = {"validation": {"binarised": {"nll_nats": 224.5, "nll_samples": 200}}}
+    found = curve("default", {"epoch": [5, 15, 20], "validation_loss": [240.0, 230.0, 226.0]}, 800.0, metrics)
+    (axes,) = drawn([found], easier=0.75).axes
+    lines = {str(line.get_label()): line for line in axes.get_lines()}
+    along, end = lines["default, -ELBO"], lines["default, NLL (K = 200): 224.50"]
+    assert (list(along.get_xdata()), list(along.get_ydata())) == ([200, 600, 800], [240, 230, 226])
+    assert (list(end.get_xdata()), list(end.get_ydata())) == ([800], [224.5])
+    for name, nll in PUBLISHED.items():
+        assert set(lines[f"published, {name}: {nll:.2f}"].get_ydata()) == {nll - 0.75}
