@@ -25,9 +25,9 @@ from pipeline.errors import StageError
 from pipeline.files import write_json
 from pipeline.params.section import PARAMS_FILE
 from pipeline.params.whole import load_params
-from pipeline.processor import instruction_set, processor_name
 from pipeline.progress import progress
 from workflow.command import end
+from workflow.history.origin import origin
 from workflow.history.presets import METRICS, resolved, run_record
 from workflow.history.working_copy import working_copy
 
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench")
     parser.add_argument("--full", action="store_true", help="repeat whole runs instead of reading their records")
     full = parser.parse_args(arguments).full
-    results = measure(full=full)
+    results = {**origin(), **measure(full=full)}
     write_json(RESULTS, results)
     publish_curves()
     publish(PAGE, results)
@@ -93,8 +93,6 @@ def measure(*, full: bool) -> dict[str, Any]:
     runs = {str(seconds): _short_run(seconds, whole) for seconds in SHORT_RUNS} | {"480": whole}
     published = next(run for run in map(_run, itertools.count(TRIED_FROM)) if run["nll_nats"] <= PUBLISHED_VAE)
     return {
-        "processor": processor_name(),
-        "instruction_set": instruction_set(),
         "threads": params.threads.intra_op,
         "full": full,
         "rounds": ROUNDS,

@@ -2,7 +2,8 @@
 
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -11,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from pipeline.errors import StageError
 from pipeline.files import atomic
+from workflow.history.origin import origin, peak_memory_mib
 
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
@@ -33,6 +35,19 @@ def printed(command: Sequence[str], environment: Mapping[str, str] | None = None
         raise StageError(f"`{' '.join(command)}` failed:\n{done.stderr[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
+
+
+def measured(measure: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """The record of a measurement: what the function finds, where it was run, its seconds and peak memory, MiB.
+
+    The memory is that of the largest process that has ended so far, unless the function tells another.
+
+    Raises:
+        StageError: If the function does, or git has no commit here.
+    """
+    place, began = origin(), time.monotonic()
+    found = measure()
+    return {**place, "seconds": round(time.monotonic() - began, 1), "peak_memory_mib": peak_memory_mib(), **found}
 
 
 def page(name: str, figures: Mapping[str, Any]) -> str:

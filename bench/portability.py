@@ -12,17 +12,18 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dvc.utils.serialize import modify_yaml
 
-from bench.figures import publish
+from bench.figures import measured, publish
 from bench.kernels import kernel_table, without_caps
 from pipeline.errors import StageError
 from pipeline.files import files_of, write_json
 from pipeline.params.section import PARAMS_FILE
-from pipeline.processor import instruction_set, processor_name
+from pipeline.processor import instruction_set
 from workflow.command import end
 from workflow.compare.changes import changes
 from workflow.compare.distances import distances
@@ -96,17 +97,18 @@ def main(arguments: Sequence[str]) -> int:
     unknown = [name for name in names if name not in known]
     if unknown:
         raise StageError(f"{unknown[0]!r} is no variation; expected some of: {', '.join(known)}")
+    names.sort(key=lambda name: name != OPERATIONS)  # first, as its memory is that of all processes until then
     for number, name in enumerate(names, 1):
         print(f"portability: {number} of {len(names)}, {name}", flush=True)
-        found = _measured(name)
+        found = measured(partial(_found, name))
         write_json(RECORD, {**_known(), name: found})
     _write(_known())
     return 0
 
 
-def _measured(name: str) -> dict[str, Any]:
+def _found(name: str) -> dict[str, Any]:
     if name == OPERATIONS:
-        return {"machine": f"{processor_name()}, {instruction_set()}", "table": kernel_table()}
+        return {"table": kernel_table()}
     return compare_processors() if name == PROCESSOR else measure(VARIATIONS[name])
 
 
@@ -180,10 +182,12 @@ def _record(before: Revision, after: Revision) -> dict[str, Any]:
         files = [str(file.relative_to(after.folder)) for path in differing for file in files_of(after.folder / path)]
     else:
         files = [path for path in differing if before.read(path) is not None]
+    train = after.read_json("runs/train.json")
     return {
         "variation": after.name,
         "machine": _class(before),
-        "train_seconds": after.read_json("runs/train.json")["seconds"],
+        "train_seconds": train["seconds"],
+        "peak_memory_mib": round(train["peak_memory_mib"]),
         "outputs": len(stated),
         "differing": len(differing),
         "distances": {path: _finite(path, before, after) for path in files if not states_origin(path)},

@@ -16,9 +16,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from bench.figures import publish
+from bench.figures import measured, publish
 from pipeline.files import write_json
-from pipeline.processor import instruction_set, processor_name
 from workflow.command import end
 from workflow.history.working_copy import cache_of, write_settings
 from workflow.scale.cluster import environment, prepare
@@ -52,9 +51,8 @@ def main() -> int:
     """
     prepare()
     commit = head_commit()
-    found = {str(workers): _measured(workers, commit) for workers in WORKERS}
-    machine = f"{processor_name()}, {instruction_set()}, {os.cpu_count()} cores"
-    results = {"machine": machine, "workers": found}
+    found = measured(lambda: {"workers": {str(workers): _measured(workers, commit) for workers in WORKERS}})
+    results = {"cores": os.cpu_count(), **found}
     write_json(RESULTS, results)
     publish(PAGE, results)
     return 0

@@ -21,8 +21,8 @@ from xml.etree import ElementTree
 
 from tabulate import tabulate
 
+from bench.figures import measured
 from pipeline.files import write_json
-from pipeline.processor import instruction_set, processor_name
 from workflow.command import end
 
 KEPT = Path("runs/tests.json")
@@ -141,7 +141,15 @@ def _keep(command: str, parts: Mapping[str, float], tests: Mapping[str, float]) 
 
 
 def _bench() -> int:
-    """Times `.ci/run` in a clone, then two modules alone, and writes `bench/tests.json`."""
+    """Writes `bench/tests.json`, and prints it."""
+    found = measured(_ci)
+    write_json(RESULTS, {name: round(value, 2) if isinstance(value, float) else value for name, value in found.items()})
+    print(RESULTS.read_text(encoding="utf-8"))
+    return 0
+
+
+def _ci() -> dict[str, Any]:
+    """Times `.ci/run` in a clone, then two modules alone."""
     with TemporaryDirectory(prefix="fashion-vae-") as folder:
         clone = Path(folder) / "clone"
         subprocess.run(["git", "clone", "--quiet", ".", str(clone)], check=True)
@@ -149,8 +157,7 @@ def _bench() -> int:
         kept = json.loads((clone / KEPT).read_text(encoding="utf-8"))
         unit = kept["import_seconds"]
         with_tensorflow, without = (_timed(sys.executable, "-m", "pytest", module, folder=clone) for module in MODULES)
-    found = {
-        "processor": f"{processor_name()}, {instruction_set()}",
+    return {
         "import_seconds": unit,
         "make_test_imports": kept["test"]["imports"],
         "make_quick_imports": kept["ci"]["parts"]["quick"] / unit,
@@ -161,9 +168,6 @@ def _bench() -> int:
         "module_without_tensorflow_seconds": without,
         **({"make_test_whole_imports": _kept()["whole"]["imports"]} if "whole" in _kept() else {}),
     }
-    write_json(RESULTS, {name: round(value, 2) if isinstance(value, float) else value for name, value in found.items()})
-    print(RESULTS.read_text(encoding="utf-8"))
-    return 0
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, Project
 
-from bench import portability
+from bench import figures, portability
 from bench.kernels import CAPS, operations
 from pipeline.errors import StageError
 from workflow.compare import tolerance
@@ -45,6 +45,7 @@ def test_what_is_measured_joins_what_was_and_the_largest_difference_of_each_unit
 ) -> None:
     before = {"one_thread": measured("other", 0.004), "avx2": measured("one", 0.001)}
     portability.RECORD.write_text(json.dumps({**before, "operations": {"table": "old"}}), encoding="utf-8")
+    monkeypatch.setattr(figures, "origin", lambda: {"processor": "x"})
     monkeypatch.setattr(portability, "kernel_table", lambda: "| operation |")
     assert portability.main(["operations"]) == 0
     record = json.loads(portability.RECORD.read_text(encoding="utf-8"))
@@ -84,6 +85,7 @@ def test_results_of_another_processor_are_held_against_the_committed_ones(
     found = portability.compare_processors()
     assert found["machine"].startswith("another, data caches")
     assert found["differing"] == 1
+    assert found["peak_memory_mib"] == round(project.json("runs/train.json")["peak_memory_mib"])
     assert found["distances"][EVALUATION]["elbo_nats"] == pytest.approx(0.25)
     project.set_params({"train": {"seed": 7}})
     with pytest.raises(StageError, match=r"train\.seed of params\.yaml differs from the commit"):

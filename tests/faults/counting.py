@@ -2,12 +2,15 @@
 
 import json
 import platform
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tabulate import tabulate
+
+from workflow.history.origin import origin, peak_memory_mib
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,6 +29,7 @@ KINDS = (
 
 _counts: Counter[str] = Counter()
 _not_run: list[str] = []
+_began = time.monotonic()  # pytest loads its plugins first
 
 
 @pytest.fixture
@@ -56,7 +60,14 @@ def pytest_terminal_summary(
     whole = config.args[-1:] == ["tests/faults"] and config.getoption("--whole") and not chosen
     if not whole or exitstatus != pytest.ExitCode.OK:
         return
-    content = {"counts": counts, "not_run": _not_run, "system": f"{platform.system()} {platform.machine()}"}
+    content = {
+        **origin(),
+        "counts": counts,
+        "not_run": _not_run,
+        "system": f"{platform.system()} {platform.machine()}",
+        "seconds": round(time.monotonic() - _began),
+        "peak_memory_mib": peak_memory_mib(),
+    }
     (ROOT / "bench/faults.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     page = ["# Faults", "Written by `make faults`, not by hand.", table, *(f"Not run: {why}" for why in _not_run)]
     (ROOT / "bench/faults.md").write_text("\n\n".join(page) + "\n", encoding="utf-8")

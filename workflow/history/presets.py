@@ -121,15 +121,15 @@ def recorded(name: str) -> Mapping[str, Any] | None:
     return dict(_json(path)) if path.is_file() else None
 
 
-def run_record(stage: str) -> Mapping[str, Any]:
-    """What a stage recorded of the run that made the workspace's results.
+def run_record(stage: str, folder: Path = Path()) -> Mapping[str, Any]:
+    """What a stage recorded of the run that made the results in the workspace, or in the folder of a copy.
 
     Raises:
         StageError: If the record is missing or of another run.
     """
-    path = RUNS / f"{stage}.json"
+    path = folder / RUNS / f"{stage}.json"
     record = _json(path) if path.is_file() else {}
-    if record.get("digest") != digest_of(_json(METRICS / "provenance" / f"{stage}.json")[0]):
+    if record.get("digest") != digest_of(_json(folder / METRICS / "provenance" / f"{stage}.json")[0]):
         raise StageError(
             f"{path} is not the record of the present results (DVC took them from its cache), so their time is "
             f"unknown; `dvc repro --force --no-run-cache` (or, of a preset, `make experiment NAME=... "
