@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.whole, pytest.mark.usefixtures("one_ray")]
 
 def test_seeds_are_run_once_as_experiments_and_recorded(project: Project) -> None:
     metrics = json.loads((project.folder / "metrics/evaluation.json").read_text())
+    head = project.succeed("git", "rev-parse", "HEAD").strip()
     done = project.run(*SEEDS, "2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "seeds: runs 2\n" in done.stdout  # the first is the commit's own
@@ -27,6 +28,13 @@ def test_seeds_are_run_once_as_experiments_and_recorded(project: Project) -> Non
     assert own["weights"] in (project.folder / "dvc.lock").read_text()
     for name in ("evaluation", "representation", "outliers", "samples"):
         assert own["metrics"][name] != other["metrics"][name]
+    assert [own["commit"], other["commit"]] == [head, head]
+    ran = project.json("runs/train.json")
+    told = (ran["processor"], round(ran["seconds"], 1), round(ran["peak_memory_mib"]))
+    assert (own["processor"], own["seconds"], own["peak_memory_mib"]) == told
+    assert other["processor"] == ran["processor"]
+    assert 0 < other["seconds"] < 600
+    assert 100 < other["peak_memory_mib"] < 100 * 1024
     assert json.loads((project.folder / "metrics/evaluation.json").read_text()) == metrics
     assert "seed-2-" in project.run("dvc", "exp", "show", "--csv").stdout
     assert project.run(*STALE_SEEDS).stdout.strip() == "False"
@@ -45,6 +53,7 @@ def test_seeds_are_run_once_as_experiments_and_recorded(project: Project) -> Non
     again = project.run(*SEEDS, "2")
     assert again.returncode == 0
     assert "seeds: runs" not in again.stdout
+    assert project.json("metrics/seeds.json") == record
     project.set_params({"train": {"seed": 9}})
     assert project.run(*STALE_SEEDS).stdout.strip() == "False"
     project.set_params({"represent": {"iterations": 9}})

@@ -31,7 +31,8 @@ _WITHOUT_ERROR = ("active_units", "calibration_error")
 class Run(Section):
     """What is recorded of the run of one seed.
 
-    `instruction_set`, `caches` and `intra_op` are the class of processor, as in `metrics/processor.json`.
+    `instruction_set`, `caches` and `intra_op` are the class of processor, as in `metrics/processor.json`. The last
+    four are None where they are not known, as in records of older commits.
     """
 
     seed: int  # of training
@@ -40,6 +41,10 @@ class Run(Section):
     intra_op: int
     weights: str  # md5 of the folder of weights, as in dvc.lock
     metrics: dict[str, Any]  # by name of their file
+    commit: str | None = None  # full id of the one that was run; of the first run that of its dvc.lock
+    processor: str | None = None  # its maker's name of it
+    seconds: float | None = None  # of stage `train`
+    peak_memory_mib: float | None = None  # of stage `train`
 
 
 class Record(Section):

@@ -163,6 +163,7 @@ def _ended(number: int, result: Any, begun: float) -> dict[str, Any]:
 
     `verdict` is `completed`; `pruned`, ended early by the scheduler or with the hours; `unfit`, without a finite loss,
     or against a rule; or `failed`. `history` has each report: epoch, and the three validation terms, nats per image.
+    `train` is the cost of stage `train`; None if it is not known.
 
     Args:
         number: From 0, in the order in which trials were proposed.
@@ -183,6 +184,7 @@ def _ended(number: int, result: Any, begun: float) -> dict[str, Any]:
         "experiment": last.get("experiment"),
         "error": last.get("unfit") or (reason(result.error) if result.error else None),
         "history": last.get("history", []),
+        "train": last.get("train"),
         "pipeline_seconds": round(last.get("pipeline_seconds", 0.0), 1),
         "ended_seconds": round(last.get("timestamp", begun) - begun, 1),
     }

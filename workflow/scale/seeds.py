@@ -1,17 +1,21 @@
 """`make seeds N=5`: runs the present parameters with N seeds of training, and records what each of them found."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import StageError
-from pipeline.files import write_metrics
+from pipeline.files import write_json, write_metrics
 from pipeline.params.whole import load_params
 from workflow.command import end
-from workflow.history.lock import contradictions
-from workflow.history.revisions import experiments, resolve
-from workflow.history.seeds import PATH, TARGETS, run_of, seeds_digest
+from workflow.history.lock import LOCK, contradictions
+from workflow.history.origin import cost
+from workflow.history.presets import RUNS
+from workflow.history.revisions import experiments, git, resolve
+from workflow.history.seeds import PATH, TARGETS, Run, run_of, seeds_digest
 from workflow.history.sweeps import COMPLETED
 from workflow.scale.cluster import connected
 from workflow.scale.engine import Plan, forget, head_commit, run
@@ -45,7 +49,9 @@ def main(arguments: Sequence[str]) -> int:
     missing = [seed for seed in others if name.format(seed=seed) not in experiments()]
     if missing:
         _run(missing, name, f"seeds-{digest[:8]}-{others[0]}-{others[-1]}", params.threads.intra_op)
-    runs = [run_of(revision) for revision in (own, *(resolve(name.format(seed=seed)) for seed in others))]
+    recorded = git(Path(), "log", "-1", "--format=%H", "--", LOCK).strip()  # whatever was committed since
+    first = Run(**run_of(own), commit=recorded, **(cost("train") or {}))
+    runs = [run.model_dump() for run in (first, *(_experiment(name.format(seed=seed)) for seed in others))]
     write_metrics(PATH, {"digest": digest, "runs": runs})
     print(f"seeds: wrote {PATH}; commit it with dvc.lock and metrics/. The runs: dvc exp show --only-changed")
     return 0
@@ -70,11 +76,26 @@ def _run(seeds: Sequence[int], name: str, key: str, threads: int) -> None:
     )
     with connected(threads):
         trials = run(plan)
+    for trial in trials:
+        if trial["train"]:
+            write_json(_cost_file(trial["experiment"]), trial["train"])
     forget(key)
     for trial in trials:
         if trial["verdict"] != COMPLETED:
             seed = trial["values"]["train.seed"]
             raise StageError(f"the run of seed {seed} {trial['verdict']}: {trial['error']}; `make seeds` tries again")
+
+
+def _experiment(name: str) -> Run:
+    """What is recorded of the run that an experiment holds."""
+    revision, file = resolve(name), _cost_file(name)
+    told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return Run(**run_of(revision), commit=resolve(f"{revision.commit}^").commit, **told)
+
+
+def _cost_file(experiment: str) -> Path:
+    """Where the cost of an experiment's training is kept, which its commit does not hold."""
+    return RUNS / f"{experiment}.json"
 
 
 if __name__ == "__main__":

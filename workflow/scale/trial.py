@@ -14,6 +14,7 @@ from ray import tune
 from pipeline.errors import StageError
 from pipeline.files import significant
 from pipeline.params.section import PARAMS_FILE
+from workflow.history.origin import cost
 from workflow.scale.copy import WorkingCopy, history_so_far
 from workflow.scale.spec import OBJECTIVES
 
@@ -32,8 +33,8 @@ class Trial(tune.Trainable):
 
     A result is a row of the history of training, with all rows so far as `history`: Ray Tune's own files of results may
     lack some once a trial was lost with its node. The result of the last epoch has `experiment`, the name that the
-    trial was saved by, or `unfit`, the reason. A checkpoint is the state from which training resumes with the same
-    bytes.
+    trial was saved by, and `train`, what its training cost, or None; or else it has `unfit`, the reason. A checkpoint
+    is the state from which training resumes with the same bytes.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -68,7 +69,8 @@ class Trial(tune.Trainable):
         if row["epoch"] < self._epochs:
             return {**row, "done": False, **self._kept}
         self._copy.save(self._name)
-        return {**row, "experiment": self._name, "done": True, **self._kept}
+        told = {"experiment": self._name, "train": cost("train", self._copy.path)}
+        return {**row, **told, "done": True, **self._kept}
 
     def _run(self) -> Generator[dict[str, Any], None, None]:
         """Runs the pipeline, and yields each row of its history that was not reported; the last one when all is done.
