@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from resource import RUSAGE_CHILDREN
 from statistics import fmean
 from typing import Any
 
@@ -12,7 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from pipeline.errors import StageError
 from pipeline.files import atomic
-from workflow.history.origin import origin, peak_memory_mib
+from pipeline.stage import peak_memory_mib
+from workflow.history.origin import origin
 
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
@@ -47,7 +49,12 @@ def measured(measure: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
     """
     place, began = origin(), time.monotonic()
     found = measure()
-    return {**place, "seconds": round(time.monotonic() - began, 1), "peak_memory_mib": peak_memory_mib(), **found}
+    return {
+        **place,
+        "seconds": round(time.monotonic() - began, 1),
+        "peak_memory_mib": round(peak_memory_mib(RUSAGE_CHILDREN)),
+        **found,
+    }
 
 
 def page(name: str, figures: Mapping[str, Any]) -> str:

@@ -163,14 +163,13 @@ def _load_sections(kinds: Mapping[str, type[Section]]) -> dict[str, Section]:
 
 def _run_record(stage: str, provenance: Provenance, seconds: float) -> dict[str, Any]:
     """What only this run and this machine know; not tracked."""
-    unit = 1 if platform.system() == "Darwin" else 1024
     return {
         "stage": stage,
         "digest": provenance.digest,
         "params": provenance.params,
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": seconds,
-        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20,
+        "peak_memory_mib": peak_memory_mib(resource.RUSAGE_SELF),
         "instruction_set": instruction_set(),
         "caches": caches(),
         "processor": processor_name(),
@@ -179,6 +178,16 @@ def _run_record(stage: str, provenance: Provenance, seconds: float) -> dict[str,
         "python": platform.python_version(),
         "packages": {name: version for name, version in read_numeric().items() if name in NUMERIC_PACKAGES},
     }
+
+
+def peak_memory_mib(who: int) -> float:
+    """Peak memory in MiB: of this process, or of the largest of its children that ended.
+
+    Args:
+        who: `resource.RUSAGE_SELF` or `resource.RUSAGE_CHILDREN`.
+    """
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(who).ru_maxrss * unit / 2**20
 
 
 def _end_with_dvc() -> None:

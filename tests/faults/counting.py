@@ -6,11 +6,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from resource import RUSAGE_CHILDREN
 
 import pytest
 from tabulate import tabulate
 
-from workflow.history.origin import origin, peak_memory_mib
+from pipeline.stage import peak_memory_mib
+from workflow.history.origin import origin
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,7 +68,7 @@ def pytest_terminal_summary(
         "not_run": _not_run,
         "system": f"{platform.system()} {platform.machine()}",
         "seconds": round(time.monotonic() - _began),
-        "peak_memory_mib": peak_memory_mib(),
+        "peak_memory_mib": round(peak_memory_mib(RUSAGE_CHILDREN)),
     }
     (ROOT / "bench/faults.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     page = ["# Faults", "Written by `make faults`, not by hand.", table, *(f"Not run: {why}" for why in _not_run)]

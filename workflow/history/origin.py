@@ -1,7 +1,5 @@
 """Tells where a record was made, and what it cost: commit, code, processor, seconds and memory."""
 
-import platform
-import resource
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +38,3 @@ def cost(stage: str, folder: Path = Path()) -> dict[str, Any] | None:
         "seconds": round(record["seconds"], 1),
         "peak_memory_mib": round(record["peak_memory_mib"]),
     }
-
-
-def peak_memory_mib() -> int:
-    """Peak memory, in MiB, of the largest process that was started by this one, or by those, and has ended."""
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 2**20)
