@@ -101,7 +101,7 @@ vulnerabilities: setup-dev ### look up the locked packages in the database of Py
 portability: setup ### run the pipeline with other kernels and threads, an hour: what differs (ARGS="avx2 one_thread"; ARGS=processor)
 	@.venv/bin/python -m bench.portability $(ARGS)
 
-bench: setup ### time training beside the textbook's, 20 minutes (FULL=1 repeats whole runs; TORCH=1 installs PyTorch)
+bench: setup ### time training beside the textbook's and all stages beside an earlier commit's, two hours (FULL=1 repeats whole runs; TORCH=1 installs PyTorch)
 	@if [ -n "$(TORCH)" ] && ! cmp -s requirements/torch.txt .venv-torch/installed.txt; then \
 	    rm -rf .venv-torch && .venv/bin/python -m venv .venv-torch && \
 	    .venv-torch/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements/torch.txt && \

@@ -29,7 +29,7 @@ from pipeline.files import write_json
 from pipeline.params.data import SHA256_FILE
 from workflow.command import forget_other_repositories
 from workflow.history.revisions import files
-from workflow.stale import stale_records
+from workflow.history.staleness import stale_records
 
 forget_other_repositories()  # tests commit
 

@@ -13,9 +13,10 @@ from ruamel.yaml import YAML
 
 from pipeline.errors import StageError
 from pipeline.params.whole import load_params
-from workflow import experiment, stale
+from workflow import experiment
 from workflow.compare.tolerance import flatten, tolerated
 from workflow.experiment import overrides
+from workflow.history import staleness
 from workflow.history.presets import preset_names, read_preset, run_digest, write_params
 from workflow.history.working_copy import working_copy
 from workflow.quick import cut_down
@@ -23,7 +24,7 @@ from workflow.scale.seeds import main as make_seeds
 
 SUMMARY = ("python", "-m", "workflow.summary")
 EXPERIMENT = ("python", "-m", "workflow.experiment")
-STALE = ("python", "-m", "workflow.stale")
+STALE = ("python", "-m", "workflow.history.staleness")
 
 
 def edit(project: Project, path: str, changes: Mapping[tuple[str, ...], Any]) -> None:
@@ -169,10 +170,10 @@ def test_anything_stale_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(stale, "stale_stages", lambda: stages)
-    monkeypatch.setattr(stale, "stale_presets", lambda: presets)
-    monkeypatch.setattr(stale.seeds, "stale", lambda: spread)
-    assert stale.main() == int(bool(stages or presets or spread))
+    monkeypatch.setattr(staleness, "stale_stages", lambda: stages)
+    monkeypatch.setattr(staleness, "stale_presets", lambda: presets)
+    monkeypatch.setattr(staleness.seeds, "stale", lambda: spread)
+    assert staleness.main() == int(bool(stages or presets or spread))
     assert named in capsys.readouterr().out
 
 
@@ -181,11 +182,13 @@ def test_an_experiment_says_first_how_long_its_recorded_run_took(
 ) -> None:
     record = {"train_seconds": 1553.1, "evaluate_seconds": 2838.8, "intra_op": 2, "processor": "Zen 4"}
     monkeypatch.setattr(experiment, "recorded", {"textbook": record}.get)
+    monkeypatch.setattr(experiment, "stale_presets", lambda: {"textbook": "of other code"})
     monkeypatch.setattr(experiment.subprocess, "run", lambda command, **_: CompletedProcess(command, 3))
     assert [experiment.main([name]) for name in ("textbook", "quick")] == [3, 3]  # DVC's
     known, unknown = capsys.readouterr().out.splitlines()
     assert known.startswith(
-        "textbook: the recorded run trained for 26 minutes and evaluated for 47 minutes, on 2 threads of Zen 4; "
+        "textbook: stage train took 26 minutes and stage evaluate 47 minutes in the recorded run, of earlier code "
+        "(processor Zen 4, threads: 2); "
     )
     assert unknown.startswith("quick: how long it takes is not known")
 

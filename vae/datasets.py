@@ -19,14 +19,14 @@ def training_blocks(
 
     The images are gathered from the tensor in memory. The last batch of an epoch is dropped if it is not full; which
     images that drops changes with the order of the epoch. The last block of an epoch is shorter if the epoch's steps
-    are no multiple of `block`. An epoch's first blocks are made while the epoch before is worked on.
+    are no multiple of `block`. Of these epochs, the first blocks of each are made while the one before is worked on.
 
     Args:
         images: (count, rows, columns) float32 in [0, 1].
         batch_size: Images in a batch, at most `count`.
         block: Steps in a block.
         seed: Of the order and the binarisation.
-        epochs: Their numbers, from 0.
+        epochs: Their numbers, from 0, one after the other.
         binarised: Whether each image is replaced by a binary draw from it, anew for every batch.
 
     Returns:

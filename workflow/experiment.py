@@ -11,12 +11,12 @@ from ruamel.yaml import YAML
 from pipeline.params.section import PARAMS_FILE
 from pipeline.schedule import in_words
 from workflow.command import end
-from workflow.history.presets import DATA_SECTION, METRICS, read_preset, record_run, recorded
+from workflow.history.presets import DATA_SECTION, METRICS, read_preset, record_run, recorded, stale_presets
 from workflow.summary import table
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Says how long the preset took last, and runs `dvc exp run` with its values; what follows the name goes to it.
+    """Says how long its recorded run took, and runs `dvc exp run` with its values; what follows the name goes to it.
 
     Returns:
         Exit status: 0, or that of DVC.
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def expected(name: str, record: Mapping[str, Any] | None) -> str:
-    """How long a preset took when it was recorded last, and where.
+    """How long training and evaluating took in the recorded run of a preset, and where.
 
     Args:
         name: Of the preset.
@@ -52,8 +52,9 @@ def expected(name: str, record: Mapping[str, Any] | None) -> str:
         return f"{name}: how long it takes is not known, as no run of it is recorded"
     train, evaluate = record["train_seconds"], record["evaluate_seconds"]
     return (
-        f"{name}: the recorded run trained for {in_words(train)} and evaluated for {in_words(evaluate)}, on "
-        f"{record['intra_op']} threads of {record['processor']}; if you stop it, the same command goes on from there"
+        f"{name}: stage train took {in_words(train)} and stage evaluate {in_words(evaluate)} in the recorded run"
+        f"{', of earlier code' if name in stale_presets() else ''} (processor {record['processor']}, threads: "
+        f"{record['intra_op']}); other stages come on top. If you stop it, the same command goes on from there"
     )
 
 

@@ -27,7 +27,8 @@ def cost(stage: str, folder: Path = Path()) -> dict[str, Any] | None:
     """Tells the processor, seconds and peak memory (MiB) of the run of a stage that made a folder's results.
 
     Returns:
-        None if that is not known, as DVC took the results from its cache.
+        None if the folder's `runs/` has no record of that run: DVC took the results from its cache, or `make clean`
+        removed it.
     """
     try:
         record = run_record(stage, folder)

@@ -41,7 +41,7 @@ class Run(Section):
     intra_op: int
     weights: str  # md5 of the folder of weights, as in dvc.lock
     metrics: dict[str, Any]  # by name of their file
-    commit: str | None = None  # full id of the one that was run; of the first run that of its dvc.lock
+    commit: str | None = None  # full id of what was run; of the first run, of the last change of dvc.lock
     processor: str | None = None  # its maker's name of it
     seconds: float | None = None  # of stage `train`
     peak_memory_mib: float | None = None  # of stage `train`

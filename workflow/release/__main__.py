@@ -13,9 +13,9 @@ from pipeline.files import atomic, sha256_file
 from workflow.command import end
 from workflow.history.lock import contradictions, unfinished
 from workflow.history.revisions import WORKSPACE, changed, git, resolve
+from workflow.history.staleness import stale_records, stale_results
 from workflow.release.hub import signer_of, write_hub
 from workflow.release.pack import write_pack
-from workflow.stale import stale_records, stale_results
 
 FOLDER = Path("releases")
 

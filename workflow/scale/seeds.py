@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,14 @@ from workflow.command import end
 from workflow.history.lock import LOCK, contradictions
 from workflow.history.origin import cost
 from workflow.history.presets import RUNS
-from workflow.history.revisions import experiments, git, resolve
-from workflow.history.seeds import PATH, TARGETS, Run, run_of, seeds_digest
+from workflow.history.revisions import Revision, experiments, git, resolve
+from workflow.history.seeds import PATH, TARGETS, Run, record_in, run_of, seeds_digest
 from workflow.history.sweeps import COMPLETED
 from workflow.scale.cluster import connected
 from workflow.scale.engine import Plan, forget, head_commit, run
+
+#: What a run cost, which its commit does not hold: fields of `Run`.
+_COST = ("processor", "seconds", "peak_memory_mib")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -50,8 +53,13 @@ def main(arguments: Sequence[str]) -> int:
     if missing:
         _run(missing, name, f"seeds-{digest[:8]}-{others[0]}-{others[-1]}", params.threads.intra_op)
     recorded = git(Path(), "log", "-1", "--format=%H", "--", LOCK).strip()  # whatever was committed since
-    first = Run(**run_of(own), commit=recorded, **(cost("train") or {}))
-    runs = [run.model_dump() for run in (first, *(_experiment(name.format(seed=seed)) for seed in others))]
+    known = record_in(PATH.read_bytes() if PATH.is_file() else None)
+    costs = {run.weights: run.model_dump(include=set(_COST)) for run in (known.runs if known else ())}
+    runs = [_recorded(own, recorded, cost("train"), costs)]
+    for experiment in (name.format(seed=seed) for seed in others):
+        revision = resolve(experiment)
+        parent = resolve(f"{revision.commit}^").commit
+        runs.append(_recorded(revision, parent, _cost_of(experiment), costs))
     write_metrics(PATH, {"digest": digest, "runs": runs})
     print(f"seeds: wrote {PATH}; commit it with dvc.lock and metrics/. The runs: dvc exp show --only-changed")
     return 0
@@ -86,11 +94,25 @@ def _run(seeds: Sequence[int], name: str, key: str, threads: int) -> None:
             raise StageError(f"the run of seed {seed} {trial['verdict']}: {trial['error']}; `make seeds` tries again")
 
 
-def _experiment(name: str) -> Run:
-    """What is recorded of the run that an experiment holds."""
-    revision, file = resolve(name), _cost_file(name)
-    told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return Run(**run_of(revision), commit=resolve(f"{revision.commit}^").commit, **told)
+def _recorded(
+    revision: Revision, commit: str | None, spent: Mapping[str, Any] | None, known: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What is recorded of a run.
+
+    Args:
+        revision: Holds its results.
+        commit: That was run.
+        spent: The cost of its training, or None.
+        known: Costs that the present record has, by the md5 of the weights.
+    """
+    ran = run_of(revision)
+    return Run(**ran, commit=commit, **(spent or known.get(ran["weights"], {}))).model_dump()
+
+
+def _cost_of(experiment: str) -> dict[str, Any] | None:
+    """The cost of an experiment's training; None if `runs/` has lost it."""
+    file = _cost_file(experiment)
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
 
 def _cost_file(experiment: str) -> Path:
