@@ -118,8 +118,7 @@ def measure(*, full: bool) -> dict[str, Any]:
 def _rounds(goal: float) -> list[Round]:
     """Figures of each program in each round."""
     ours = [sys.executable, "-m", "bench.programs"]
-    names = ("matmul_peak", "keras_1", "keras_50", "default", "roofline", "likelihood")
-    commands = {name: [*ours, name] for name in names}
+    commands = {name: [*ours, name] for name in ("matmul_peak", "keras_1", "keras_50", "default", "likelihood")}
     commands["seconds_to"] = [*ours, "seconds_to", str(goal)]
     if TORCH.is_file():
         options = (load_params().threads.intra_op, resolved("textbook").train.batch_size, SECONDS)
@@ -146,15 +145,10 @@ def _textbook_seconds(rates: Sequence[Mapping[str, float]], *, full: bool) -> li
 def _shares(found: Round, textbook_seconds: float) -> dict[str, float]:
     """What follows from the figures of one round."""
     peak, ours = found["matmul_peak"]["operations_per_second"], found["seconds_to"]["seconds"]
-    default, likelihood, step = found["default"], found["likelihood"], found["roofline"]
-    least = step["product_seconds"] + step["bytes"] / step["bytes_per_second"]
+    default, likelihood = found["default"], found["likelihood"]
     return {
         "matmul_peak_gflops": peak / 1e9,
         "matmul_share": default["images_per_second"] * default["operations_per_image"] / peak,
-        "product_share": step["operations"] / step["product_seconds"] / peak,
-        "gigabytes_per_second": step["bytes_per_second"] / 1e9,
-        "least_step_milliseconds": 1e3 * least,
-        "matmul_share_limit": step["operations"] / least / peak,
         "likelihood_share": likelihood["draws_per_second"] * likelihood["operations_per_draw"] / peak,
         "likelihood_seconds": PUBLISHED_DRAWS / likelihood["draws_per_second"],
         "textbook_seconds": textbook_seconds,

@@ -15,7 +15,6 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from bench.operations import operations
-from bench.roofline import bandwidth, bytes_moved, products_of, seconds_of_products
 from pipeline.files import load_arrays
 from pipeline.params.whole import Params, load_params
 from pipeline.weights import load_weights
@@ -112,22 +111,6 @@ def default() -> Figures:
     return {"images_per_second": images / elapsed, "operations_per_image": per_step / recipe.batch_size}
 
 
-def roofline() -> Figures:
-    """What a step of the default's training cannot be faster than, part by part: seconds of its products, and bytes."""
-    params = load_params()
-    trainer = build_trainer(params.model, params.train, _training_images())
-    batch = tf.zeros((trainer.recipe.batch_size, *params.data.image_shape))
-    number = tf.constant(0, tf.int64)
-    compiled = tf.function(trainer.step, jit_compile=True)
-    hlo = compiled.experimental_get_compiler_ir(batch, number)(stage="optimized_hlo")
-    return {
-        "operations": operations(trainer.step, batch, number),
-        "product_seconds": seconds_of_products(products_of(trainer.step, batch, number)),
-        "bytes": bytes_moved(hlo),
-        "bytes_per_second": bandwidth(),
-    }
-
-
 def matmul_peak() -> Figures:
     """Operations per second of the best of several square float32 products."""
     return {"operations_per_second": max(_product_rate(side) for side in SIDES)}
@@ -220,7 +203,6 @@ PROGRAMS: dict[str, Callable[..., Figures]] = {
     "default": default,
     "likelihood": likelihood,
     "matmul_peak": matmul_peak,
-    "roofline": roofline,
     "seconds_to": seconds_to,
     "validation_nll": validation_nll,
 }

@@ -11,7 +11,6 @@ from bench.against import sums
 from bench.curves import PUBLISHED, curve, drawn
 from bench.figures import page
 from bench.operations import operations
-from bench.roofline import bytes_moved, products_of
 from pipeline.errors import StageError
 from vae.model import build_vae
 from workflow.history.presets import resolved
@@ -129,9 +128,7 @@ def test_a_preset_without_a_history_is_refused(
 
 def test_the_page_shows_the_ratios_to_the_earlier_commit() -> None:
     results = json.loads((ROOT / "bench/results.json").read_text(encoding="utf-8"))
-    names = ("product_share", "gigabytes_per_second", "least_step_milliseconds", "matmul_share_limit")
     side = {"commit": "2120bfc", "seconds": {"train": 900, "evaluation": 500, "make": 1500}, "nll_nats": 225.15}
-    spread = {"median": 0.625, "lowest": 0.6, "highest": 0.65}
     more = {
         "against": {"base": side, "head": {**side, "seconds": {"train": 450, "evaluation": 300, "make": 825}}},
         **{"train_time_ratio": 0.5, "evaluation_time_ratio": 0.6, "make_time_ratio": 0.55},
@@ -140,47 +137,7 @@ def test_the_page_shows_the_ratios_to_the_earlier_commit() -> None:
             "published_vae_run": {"epochs": 10, "seconds": 60},
             "published_vae_share": 0.12,
         },
-        "spreads": {**results["spreads"], **dict.fromkeys(names, spread)},
     }
     shown = page("README.md", {**results, **more})
     assert "| training | 900 | 450 | 0.50 |" in shown
     assert "| all stages | 1500 | 825 | 0.55 |" in shown
-    assert "| 0.62 (0.60 to 0.65) |" in shown
-
-
-def test_the_products_of_a_gradient_are_found_with_their_shapes() -> None:
-    def gradients(rows: tf.Tensor, kernel: tf.Tensor) -> list[tf.Tensor]:
-        with tf.GradientTape() as tape:
-            tape.watch([rows, kernel])
-            loss = tf.reduce_sum(tf.matmul(rows, kernel) ** 2)
-        return tape.gradient(loss, [rows, kernel])
-
-    found = products_of(gradients, spec(7, 3), spec(3, 5))
-    assert found == [((7, 3), (3, 5), False, False), ((7, 5), (3, 5), False, True), ((7, 3), (7, 5), True, False)]
-
-
-#: A computation as XLA prints it: numbers of two arrays, a product of them with a third, a copy, and flags of them all.
-HLO = """HloModule a_module
-
-%fused (p: f32[2,3]) -> f32[2,3] {
-  %p = f32[2,3]{1,0} parameter(0)
-  ROOT %e = f32[2,3]{1,0} exponential(%p)
-}
-
-ENTRY %main (a: f32[2,3], b: f32[2,3], c: f32[3,4]) -> (f32[2,4], pred[5]) {
-  %a = f32[2,3]{1,0} parameter(0), metadata={op_name="XLA_Args"}
-  %b = f32[2,3]{1,0} parameter(1)
-  %c = f32[3,4]{1,0} parameter(2)
-  %sum = f32[2,3]{1,0} fusion(%a, %b), kind=kLoop, calls=%fused
-  %product = f32[2,4]{1,0} dot(%sum, %c), lhs_contracting_dims={1}, rhs_contracting_dims={0}
-  %same = f32[8]{0} bitcast(%product)
-  %copied = f32[8]{0} copy(%same)
-  %flags = pred[5]{0} fusion(%a, %a, %b, %c, %sum, /*index=5*/%copied), kind=kLoop, calls=%fused
-  ROOT %all = (f32[2,4]{1,0}, pred[5]{0}) tuple(%product, %flags)
-}
-"""
-
-
-def test_bytes_are_those_that_instructions_read_and_write_but_for_products() -> None:
-    fused, copied, flags = 3 * 4 * 6, 2 * 4 * 8, 4 * (6 + 6 + 12 + 6 + 8) + 5
-    assert bytes_moved(HLO) == fused + copied + flags
