@@ -1,19 +1,17 @@
 """`make seeds N=5`: runs the present parameters with N seeds of training, and records what each of them found."""
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StageError
-from pipeline.files import write_json, write_metrics
+from pipeline.files import write_metrics
 from pipeline.params.whole import load_params
 from workflow.command import end
 from workflow.history.lock import LOCK, contradictions
 from workflow.history.origin import cost
-from workflow.history.presets import RUNS
 from workflow.history.revisions import Revision, experiments, git, resolve
 from workflow.history.seeds import PATH, TARGETS, Run, record_in, run_of, seeds_digest
 from workflow.history.sweeps import COMPLETED
@@ -50,8 +48,9 @@ def main(arguments: Sequence[str]) -> int:
     digest = seeds_digest()
     name = f"seed-{{seed}}-{digest[:8]}"
     missing = [seed for seed in others if name.format(seed=seed) not in experiments()]
+    spent: dict[str, dict[str, Any] | None] = {}
     if missing:
-        _run(missing, name, f"seeds-{digest[:8]}-{others[0]}-{others[-1]}", params.threads.intra_op)
+        spent = _run(missing, name, f"seeds-{digest[:8]}-{others[0]}-{others[-1]}", params.threads.intra_op)
     recorded = git(Path(), "log", "-1", "--format=%H", "--", LOCK).strip()  # whatever was committed since
     known = record_in(PATH.read_bytes() if PATH.is_file() else None)
     costs = {run.weights: run.model_dump(include=set(_COST)) for run in (known.runs if known else ())}
@@ -59,14 +58,17 @@ def main(arguments: Sequence[str]) -> int:
     for experiment in (name.format(seed=seed) for seed in others):
         revision = resolve(experiment)
         parent = resolve(f"{revision.commit}^").commit
-        runs.append(_recorded(revision, parent, _cost_of(experiment), costs))
+        runs.append(_recorded(revision, parent, spent.get(experiment), costs))
     write_metrics(PATH, {"digest": digest, "runs": runs})
     print(f"seeds: wrote {PATH}; commit it with dvc.lock and metrics/. The runs: dvc exp show --only-changed")
     return 0
 
 
-def _run(seeds: Sequence[int], name: str, key: str, threads: int) -> None:
+def _run(seeds: Sequence[int], name: str, key: str, threads: int) -> dict[str, dict[str, Any] | None]:
     """Runs seeds as experiments of that name, as many at once as there are cores for.
+
+    Returns:
+        By the name of each experiment, what its training cost; None if that is not known.
 
     Raises:
         StageError: If one fails, with its reason.
@@ -84,14 +86,12 @@ def _run(seeds: Sequence[int], name: str, key: str, threads: int) -> None:
     )
     with connected(threads):
         trials = run(plan)
-    for trial in trials:
-        if trial["train"]:
-            write_json(_cost_file(trial["experiment"]), trial["train"])
     forget(key)
     for trial in trials:
         if trial["verdict"] != COMPLETED:
             seed = trial["values"]["train.seed"]
             raise StageError(f"the run of seed {seed} {trial['verdict']}: {trial['error']}; `make seeds` tries again")
+    return {trial["experiment"]: trial["train"] for trial in trials}
 
 
 def _recorded(
@@ -107,17 +107,6 @@ def _recorded(
     """
     ran = run_of(revision)
     return Run(**ran, commit=commit, **(spent or known.get(ran["weights"], {}))).model_dump()
-
-
-def _cost_of(experiment: str) -> dict[str, Any] | None:
-    """The cost of an experiment's training; None if `runs/` has lost it."""
-    file = _cost_file(experiment)
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
-
-
-def _cost_file(experiment: str) -> Path:
-    """Where the cost of an experiment's training is kept, which its commit does not hold."""
-    return RUNS / f"{experiment}.json"
 
 
 if __name__ == "__main__":
